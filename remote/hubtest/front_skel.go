@@ -1,0 +1,4 @@
+package hubtest
+
+// front is the HTTP side.
+type front struct{}
