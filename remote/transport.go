@@ -1,0 +1,154 @@
+package remote
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	iofs "io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"sync/atomic"
+	"time"
+)
+
+var errInvalid = iofs.ErrInvalid
+
+// newTransports makes the transport for the Hub, which may speak HTTP/2, and
+// the one for content hosts, which must not: over HTTP/2 all transfers would
+// share one TCP connection and its loss.
+func newTransports(connections int) (api, content *http.Transport) {
+	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}
+	base := &http.Transport{
+		Proxy:                  http.ProxyFromEnvironment,
+		DialContext:            dialer.DialContext,
+		TLSHandshakeTimeout:    10 * time.Second,
+		IdleConnTimeout:        90 * time.Second,
+		ExpectContinueTimeout:  time.Second,
+		MaxIdleConnsPerHost:    connections,
+		MaxResponseHeaderBytes: 256 << 10,
+		// A read of a body into a larger buffer than this goes past it.
+		ReadBufferSize: 32 << 10,
+	}
+	api = base.Clone()
+	api.ForceAttemptHTTP2 = true
+	content = base.Clone()
+	content.ForceAttemptHTTP2 = false
+	content.TLSNextProto = map[string]func(string, *tls.Conn) http.RoundTripper{}
+	content.DisableCompression = true
+	return api, content
+}
+
+// attempt is one try of a request, through all of its redirects: a context
+// that ends when the answer stands still for too long.
+type attempt struct {
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	timer  *time.Timer
+}
+
+func newAttempt(ctx context.Context, firstByte time.Duration) *attempt {
+	a := &attempt{}
+	a.ctx, a.cancel = context.WithCancelCause(ctx)
+	a.timer = time.AfterFunc(firstByte, func() { a.cancel(errStalled) })
+	return a
+}
+
+// expect gives the server d for the next piece of its answer.
+func (a *attempt) expect(d time.Duration) { a.timer.Reset(d) }
+
+// rest stops the clock: it is the caller who takes time now.
+func (a *attempt) rest() { a.timer.Stop() }
+
+// end releases the attempt; an unfinished body is cut off.
+func (a *attempt) end() {
+	a.timer.Stop()
+	a.cancel(nil)
+}
+
+// hop is one request and its answer.
+type hop struct {
+	resp *http.Response
+	hub  bool // the Hub itself answered
+	sent bool // it was shown a token
+}
+
+// send makes one GET request to u, which follows no redirect. The header of a
+// request to another origin than the endpoint's never has the token.
+func (c *Client) send(a *attempt, k call, u *url.URL, header http.Header, trace string) (hop, error) {
+	fromHub := c.isHub(u)
+	req := (&http.Request{
+		Method: http.MethodGet, URL: u, Host: u.Host, Header: header.Clone(),
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+	}).WithContext(a.ctx)
+	req.Header.Set("User-Agent", c.o.UserAgent)
+	t, err := c.tokenFor(a.ctx, u)
+	if err != nil {
+		return hop{}, k.fail(nil, "%v", err)
+	}
+	if t != "" {
+		req.Header.Set("Authorization", "Bearer "+string(t))
+	}
+	rt, q := c.content, quotaCDN
+	if fromHub {
+		rt, q = c.api, quotaOf(u)
+		req.Header.Set("X-Amzn-Trace-Id", trace)
+		c.pace.spend(q)
+	}
+	c.stats.count(q)
+	a.expect(c.o.FirstByte)
+	resp, err := rt.RoundTrip(req)
+	if err != nil {
+		if a.ctx.Err() != nil && context.Cause(a.ctx) != errStalled {
+			return hop{}, k.gaveUp(a.ctx)
+		}
+		c.stats.online.Store(false)
+		return hop{}, k.lost(a, redactURL(u), err)
+	}
+	if resp.Request == nil {
+		resp.Request = req
+	}
+	c.stats.online.Store(true)
+	c.stats.answered.Store(true)
+	if fromHub {
+		c.pace.observe(resp.Header, time.Now())
+		if w := resp.Header.Get("X-HF-Warning"); w != "" {
+			c.o.Logger.Debug("the Hub warns", "message", scrub(w))
+		}
+	}
+	return hop{resp: resp, hub: fromHub, sent: t != ""}, nil
+}
+
+// discard reads a short rest of a body, so that the connection can be used
+// again, and closes it.
+func discard(resp *http.Response) {
+	if resp.ContentLength <= 8<<10 {
+		_, _ = io.CopyN(io.Discard, resp.Body, 8<<10) // best effort
+	}
+	_ = resp.Body.Close()
+}
+
+// isDial reports whether err is about making a connection, not using one.
+func isDial(err error) bool {
+	var op *net.OpError
+	var dns *net.DNSError
+	return errors.As(err, &dns) || (errors.As(err, &op) && op.Op == "dial")
+}
+
+// stats is the live form of [Stats].
+type stats struct {
+	requests [quotaCount]atomic.Uint64
+	bytes    atomic.Uint64
+	online   atomic.Bool
+	answered atomic.Bool // some request has ever had an answer
+	stalls   stalls
+	last     atomic.Pointer[lastError]
+}
+
+type lastError struct {
+	err  error
+	time time.Time
+}
+
+func (s *stats) count(q quota) { s.requests[q].Add(1) }
