@@ -1,0 +1,131 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+
+	"github.com/urfave/cli/v2"
+)
+
+const appDescription = `hfmount REPO DIR mounts a repository and returns once it answers; hfmount
+unmount DIR ends it. REPO is [hf://][datasets/|spaces/]NAMESPACE/NAME[@REVISION][/PATH],
+a web URL of the Hub, or hf:// alone for the whole Hub. Flags may stand before
+or after the arguments, "--" ends them. Every flag can be given by the
+environment as HFMOUNT_<FLAG>. Sizes are in bytes and take K M G T with an
+optional i and B (K is 1000, Ki is 1024); durations are like 30s, 10m, 1h30m.
+
+Example:
+  hfmount org/model ~/model
+  hfmount --read-only datasets/org/data@v1:/mnt/data
+  hfmount unmount ~/model
+
+Exit codes:
+  0  done
+  1  failed, nothing lost
+  2  wrong usage
+  3  done, but changes remain local
+  4  not found
+  5  no access (no token, gated, forbidden)
+  6  the Hub cannot be reached
+  7  a conflict: our side went to a pull request`
+
+// run is the whole program but for the exit. It returns the exit code.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	err := runArgs(ctx, args, stdout, stderr)
+	if err == nil {
+		return exitOK
+	}
+	f := explain(err)
+	if slices.ContainsFunc(args[1:], func(a string) bool { return a == "--json" || a == "-json" || a == "--json=true" }) {
+		_ = json.NewEncoder(stderr).Encode(f.json()) // nothing is left to tell it to
+		return f.code
+	}
+	f.print(stderr)
+	return f.code
+}
+
+func runArgs(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	if isHelperName(args[0]) {
+		plain, err := helperArgs(args)
+		if err != nil || plain == nil {
+			return err
+		}
+		args = plain
+	}
+	app := newApp(stdout, stderr)
+	arranged, err := arrange(app, args)
+	if err != nil {
+		return err
+	}
+	return app.RunContext(ctx, arranged)
+}
+
+// newApp builds the command tree. Flag values live in it, so one App serves
+// one Run.
+func newApp(stdout, stderr io.Writer) *cli.App {
+	app := &cli.App{
+		Name:                      "hfmount",
+		HelpName:                  "hfmount",
+		Usage:                     "mount the Hugging Face Hub as a file system",
+		UsageText:                 "hfmount [mount] REPO DIR [flags]\nhfmount COMMAND [arguments] [flags]",
+		Description:               appDescription,
+		HideVersion:               true,
+		DisableSliceFlagSeparator: true,
+		Writer:                    stdout,
+		ErrWriter:                 stderr,
+		ExitErrHandler:            func(*cli.Context, error) {},
+		Commands: []*cli.Command{
+			mountCommand(), unmountCommand(), statusCommand(), refreshCommand(),
+			lsCommand(), catCommand(), statCommand(), findCommand(),
+			hubCommand(), doctorCommand(), versionCommand(), completionCommand(),
+		},
+	}
+	app.OnUsageError = onUsageError
+	for _, c := range app.Commands {
+		c.HideHelpCommand = true
+		c.OnUsageError = onUsageError
+		for _, f := range c.Flags {
+			addEnv(f)
+		}
+	}
+	return app
+}
+
+func onUsageError(c *cli.Context, err error, _ bool) error {
+	name := "hfmount"
+	if c.Command != nil && c.Command.Name != "" && c.Command.Name != "hfmount" {
+		name += " " + c.Command.Name
+	}
+	return &failure{text: err.Error(), hint: "see " + name + " --help", code: exitUsage, err: err}
+}
+
+// wantArgs checks the number of arguments; max < 0 is without limit.
+func wantArgs(c *cli.Context, min, max int) error {
+	n := c.Args().Len()
+	if n >= min && (max < 0 || n <= max) {
+		return nil
+	}
+	text := "too few arguments"
+	if n > min {
+		text = fmt.Sprintf("unexpected argument %q", c.Args().Get(max))
+	}
+	return &failure{text: text, hint: "usage: hfmount " + c.Command.Name + " " + c.Command.ArgsUsage, code: exitUsage}
+}
+
+func isHelperName(arg0 string) bool {
+	switch filepath.Base(arg0) {
+	case "mount.hfmount", "mount.fuse.hfmount":
+		return true
+	}
+	return false
+}
+
+// errUsage is a usage failure with a formatted reason.
+func errUsage(format string, a ...any) error {
+	return &failure{text: fmt.Sprintf(format, a...), code: exitUsage, err: errors.New("usage")}
+}

@@ -1,0 +1,156 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// daemon is a process that serves a mount, seen from outside.
+type daemon struct {
+	socket string
+	pid    int // of the process at the other end, from the kernel
+}
+
+// statusPatience is how long a daemon may take to tell its status.
+const statusPatience = 5 * time.Second
+
+// findDaemon returns the daemon that serves the mountpoint, if it lives.
+func findDaemon(mountpoint string) (daemon, bool) {
+	for _, dir := range runtimeDirs() {
+		if d, ok := dialDaemon(socketPath(dir, mountpoint)); ok {
+			return d, true
+		}
+	}
+	return daemon{}, false
+}
+
+// listDaemons returns all daemons of this user and removes sockets that
+// nobody answers on.
+func listDaemons() []daemon {
+	var out []daemon
+	for _, dir := range runtimeDirs() {
+		if checkPrivate(dir) != nil {
+			continue
+		}
+		paths, _ := filepath.Glob(filepath.Join(dir, "*.sock")) // the pattern is well-formed
+		for _, p := range paths {
+			if d, ok := dialDaemon(p); ok {
+				out = append(out, d)
+			}
+		}
+	}
+	return out
+}
+
+// dialDaemon asks the kernel who listens on the socket. Connecting needs no
+// answer, so that it tells about a process that hangs, too.
+func dialDaemon(path string) (daemon, bool) {
+	if checkPrivate(filepath.Dir(path)) != nil {
+		return daemon{}, false
+	}
+	c, err := net.DialTimeout("unix", path, time.Second)
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		// Bound but not yet listening looks the same for a moment.
+		if info, err := os.Stat(path); err == nil && time.Since(info.ModTime()) > 5*time.Second {
+			_ = os.Remove(path) // another process may have been quicker
+		}
+	}
+	if err != nil {
+		return daemon{}, false
+	}
+	defer c.Close()
+	raw, err := c.(*net.UnixConn).SyscallConn()
+	if err != nil {
+		return daemon{}, false
+	}
+	var cred *unix.Ucred
+	var credErr error
+	if err := raw.Control(func(fd uintptr) {
+		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); err != nil || credErr != nil {
+		return daemon{}, false
+	}
+	return daemon{socket: path, pid: int(cred.Pid)}, true
+}
+
+// do sends one request. Its answer goes into out; a refusal comes back as a
+// *failure.
+func (d daemon) do(ctx context.Context, method, path string, out any) error {
+	transport := &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", d.socket)
+		},
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://mount"+path, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		return fmt.Errorf("process %d, which serves the mount, does not answer: %w", d.pid, err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusOK {
+		var w wireFailure
+		if json.Unmarshal(body, &w) != nil || w.Text == "" {
+			return fmt.Errorf("process %d answers %s", d.pid, resp.Status)
+		}
+		return w.failure()
+	}
+	return json.Unmarshal(body, out)
+}
+
+func (d daemon) status(ctx context.Context) (mountStatus, error) {
+	ctx, cancel := context.WithTimeout(ctx, statusPatience)
+	defer cancel()
+	var s mountStatus
+	err := d.do(ctx, http.MethodGet, "/status", &s)
+	return s, err
+}
+
+// waitGone waits until the process has ended.
+func (d daemon) waitGone(ctx context.Context) error {
+	fd, err := unix.PidfdOpen(d.pid, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	if err != nil { // a kernel or sandbox without pidfds
+		for syscall.Kill(d.pid, 0) == nil {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+		return nil
+	}
+	defer unix.Close(fd)
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 100)
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return err
+		}
+		if n > 0 {
+			return nil
+		}
+	}
+}

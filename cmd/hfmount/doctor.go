@@ -1,0 +1,216 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
+
+	"hfmount/fs/node"
+	"hfmount/remote"
+	"hfmount/remote/hub"
+)
+
+func doctorCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "doctor",
+		Usage:     "check what mounting needs, and say what to do about each thing",
+		ArgsUsage: " ",
+		Description: `Ends with 1 if something is broken. What is only slower than it could be is
+a note.
+
+Example:
+  hfmount doctor`,
+		Flags: append([]cli.Flag{jsonFlag()}, storeFlags("error")...),
+		Action: func(c *cli.Context) error {
+			if err := wantArgs(c, 0, 0); err != nil {
+				return err
+			}
+			cfg, err := readStoreConfig(c)
+			if err != nil {
+				return err
+			}
+			return doctor(c.Context, cfg, c.App.Writer, c.Bool("json"))
+		},
+	}
+}
+
+// finding is one thing the doctor looked at.
+type finding struct {
+	Check string `json:"check"`
+	State string `json:"state"` // ok, note or broken
+	Text  string `json:"text"`
+	Hint  string `json:"hint"` // what to do, "" if nothing
+}
+
+const (
+	findingOK     = "ok"
+	findingNote   = "note"
+	findingBroken = "broken"
+)
+
+func doctor(ctx context.Context, cfg storeConfig, w io.Writer, asJSON bool) error {
+	findings := examine(ctx, cfg)
+	broken := 0
+	for _, f := range findings {
+		if f.State == findingBroken {
+			broken++
+		}
+	}
+	if asJSON {
+		b, err := json.MarshalIndent(findings, "", "  ")
+		if err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintf(w, "%s\n", b); err != nil {
+			return err
+		}
+	} else {
+		for _, f := range findings {
+			fmt.Fprintf(w, "%-7s %-16s %s\n", f.State, f.Check, f.Text)
+			if f.Hint != "" {
+				fmt.Fprintf(w, "%-7s %-16s → %s\n", "", "", f.Hint)
+			}
+		}
+	}
+	if broken > 0 {
+		return &failure{text: fmt.Sprintf("%d of %d checks found something broken", broken, len(findings)), code: exitFailed}
+	}
+	return nil
+}
+
+func examine(ctx context.Context, cfg storeConfig) []finding {
+	probe := node.ProbeHost(cfg.cacheDir)
+	out := []finding{
+		checkDevice(probe.Device),
+		checkHelper(probe),
+		checkPassthrough(probe),
+		checkReadAhead(probe),
+	}
+	out = append(out, checkCacheDir(cfg.cacheDir)...)
+	out = append(out, checkRuntimeDir())
+	return append(out, checkHub(ctx, cfg)...)
+}
+
+func checkDevice(err error) finding {
+	f := finding{Check: "/dev/fuse", State: findingOK, Text: "can be opened"}
+	if err == nil {
+		return f
+	}
+	f.State, f.Text = findingBroken, err.Error()
+	e := explainMount(err, "any directory", "-", err)
+	f.Hint = e.hint
+	return f
+}
+
+func checkHelper(p node.Probe) finding {
+	f := finding{Check: "fusermount3", State: findingOK, Text: p.Helper}
+	if p.Helper != "" {
+		return f
+	}
+	f.Text, f.Hint = "not installed", "apt-get install fuse3, dnf install fuse3, or apk add fuse3"
+	f.State = findingBroken
+	if p.Direct {
+		f.State = findingNote
+		f.Text += "; not needed with this user's rights"
+	}
+	return f
+}
+
+func checkPassthrough(p node.Probe) finding {
+	if p.Passthrough {
+		return finding{Check: "passthrough", State: findingOK, Text: "complete files are read natively"}
+	}
+	return finding{Check: "passthrough", State: findingNote, Text: "not available: " + p.Reason,
+		Hint: "complete files are read through the mount's process, which is slower; it needs Linux 6.9 and root"}
+}
+
+func checkReadAhead(p node.Probe) finding {
+	if p.ReadAhead {
+		return finding{Check: "read-ahead", State: findingOK, Text: "can be raised"}
+	}
+	return finding{Check: "read-ahead", State: findingNote, Text: "stays at the kernel's default of 128 KiB",
+		Hint: "as root after mounting: echo 4096 > /sys/class/bdi/$(mountpoint -d DIR)/read_ahead_kb"}
+}
+
+// lowSpace is where a cache has little use: its floor is 20 GB.
+const lowSpace = 20e9
+
+func checkCacheDir(dir string) []finding {
+	f := finding{Check: "cache", State: findingOK, Text: dir}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return []finding{{f.Check, findingBroken, err.Error(), "name another directory with --cache-dir"}}
+	}
+	probe, err := os.CreateTemp(dir, ".doctor-*")
+	if err == nil {
+		err = errors.Join(probe.Close(), os.Remove(probe.Name()))
+	}
+	if err != nil {
+		return []finding{{f.Check, findingBroken, "cannot be written: " + err.Error(), "name another directory with --cache-dir"}}
+	}
+	if kind := unfitForCache(dir); kind != "" {
+		f.State, f.Text, f.Hint = findingNote, dir+" is "+kind, "name a directory on a local disk with --cache-dir"
+	}
+	out := []finding{f}
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err == nil {
+		free := st.Bavail * uint64(st.Bsize)
+		s := finding{Check: "cache space", State: findingOK, Text: humanize.Bytes(free) + " free"}
+		if float64(free) < lowSpace {
+			s.State, s.Hint = findingNote, "by default the cache leaves 20 GB free, so it keeps nothing on this disk; set --cache-size or make room"
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+func checkRuntimeDir() finding {
+	dir, err := makeRuntimeDir()
+	if err != nil {
+		return finding{"runtime directory", findingBroken, err.Error(), "set XDG_RUNTIME_DIR to a directory that only this user can enter"}
+	}
+	return finding{"runtime directory", findingOK, filepath.Clean(dir), ""}
+}
+
+// hubPatience bounds the doctor's questions to the Hub.
+const hubPatience = 20 * time.Second
+
+func checkHub(ctx context.Context, cfg storeConfig) []finding {
+	if cfg.offline {
+		return []finding{{"endpoint", findingNote, "offline mode, not asked", "unset HF_HUB_OFFLINE to go online"}}
+	}
+	token, err := cfg.tokens().Token(ctx)
+	if err != nil {
+		return []finding{{"token", findingBroken, err.Error(), "log in with `hf auth login`"}}
+	}
+	client, err := remote.New(remote.Options{Endpoint: cfg.endpoint, Tokens: cfg.tokens(), APITimeout: hubPatience})
+	if err != nil {
+		return []finding{{"endpoint", findingBroken, err.Error(), "correct HF_ENDPOINT"}}
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(ctx, hubPatience)
+	defer cancel()
+	account, err := client.WhoAmI(ctx)
+	answered := err == nil || errors.Is(err, hub.ErrUnauthorized) || errors.Is(err, hub.ErrBadToken) || errors.Is(err, hub.ErrForbidden)
+	endpoint := finding{"endpoint", findingOK, cfg.endpoint + " answers", ""}
+	if !answered {
+		f := explain(err)
+		return []finding{{"endpoint", findingBroken, cfg.endpoint + ": " + f.text, "check the network, the proxy settings and HF_ENDPOINT"}}
+	}
+	switch {
+	case err == nil:
+		return []finding{endpoint, {"token", findingOK, "of " + account.Name, ""}}
+	case token == "":
+		return []finding{endpoint, {"token", findingNote, "none: public repositories only, at lower rates", "log in with `hf auth login`, or set HF_TOKEN"}}
+	}
+	f := explain(err)
+	return []finding{endpoint, {"token", findingBroken, "refused: " + f.text, f.hint}}
+}

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"hfmount/blockcache"
+	"hfmount/fs"
+	"hfmount/remote"
+	"hfmount/remote/hub"
+)
+
+// stack is what stands between a command and the Hub: client, cache, tree.
+type stack struct {
+	client *remote.Client
+	cache  *blockcache.Cache
+	tree   *fs.Tree
+}
+
+func openStack(cfg storeConfig, log *slog.Logger) (*stack, error) {
+	if err := os.MkdirAll(cfg.cacheDir, 0o700); err != nil {
+		return nil, &failure{text: "the cache directory cannot be made: " + err.Error(), hint: "name another with --cache-dir", code: exitFailed, err: err}
+	}
+	if kind := unfitForCache(cfg.cacheDir); kind != "" {
+		log.Warn("the cache is "+kind+"; name a directory on a local disk with --cache-dir", "dir", cfg.cacheDir)
+	}
+	client, err := remote.New(remote.Options{
+		Endpoint:    cfg.endpoint,
+		Tokens:      cfg.tokens(),
+		Offline:     cfg.offline,
+		ReadTimeout: cfg.readTimeout,
+		Logger:      log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	// The cache can find an object corrupt before there is a tree to tell.
+	var tree atomic.Pointer[fs.Tree]
+	cache, err := blockcache.Open(blockcache.Options{
+		Dir:         filepath.Join(cfg.cacheDir, "blobs"),
+		DiskBytes:   cfg.cacheSize,
+		MemoryBytes: max(cfg.memory, 1), // 0 would be the default
+		OnCorrupt: func(id hub.ContentID) {
+			if t := tree.Load(); t != nil {
+				t.CorruptDropped(id)
+			}
+		},
+		Logger: log,
+	})
+	if err != nil {
+		return nil, errors.Join(err, client.Close())
+	}
+	t, err := fs.New(fs.Options{
+		Source:  client,
+		Cache:   cache,
+		MetaDir: filepath.Join(cfg.cacheDir, "meta"),
+		Refresh: cfg.refresh,
+		Offline: cfg.offline,
+		Logger:  log,
+	})
+	if err != nil {
+		return nil, errors.Join(err, cache.Close(), client.Close())
+	}
+	tree.Store(t)
+	return &stack{client, cache, t}, nil
+}
+
+// Close ends everything, readers before what they read from.
+func (s *stack) Close() error {
+	return errors.Join(s.tree.Close(), s.cache.Close(), s.client.Close())
+}
+
+// unfitForCache says why a cache in dir would be slow, lost or in the way, or
+// "".
+func unfitForCache(dir string) string {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return ""
+	}
+	switch int64(st.Type) {
+	case unix.TMPFS_MAGIC, unix.RAMFS_MAGIC:
+		return "in memory (tmpfs), so it takes RAM and is lost at reboot"
+	case unix.NFS_SUPER_MAGIC, unix.SMB_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC, unix.CIFS_SUPER_MAGIC:
+		return "on a network file system, where it is slow and its locks may not hold"
+	case unix.OVERLAYFS_SUPER_MAGIC:
+		return "on overlayfs, likely a container's own layer, and is lost with it"
+	case unix.FUSE_SUPER_MAGIC:
+		return "on a FUSE file system, where native reads are not possible"
+	}
+	return ""
+}
