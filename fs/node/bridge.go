@@ -1,0 +1,79 @@
+package node
+
+import (
+	"context"
+	"syscall"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+)
+
+// bridge stands between go-fuse's node layer and the wire, for the three
+// things that the node layer cannot say.
+type bridge struct {
+	fuse.RawFileSystem
+	s *Server
+}
+
+// openReply is what a handler wants in the answer to OPEN or OPENDIR.
+type openReply struct {
+	backing   int32 // the id of the file to read natively, 0 for none
+	dropCache bool  // cache from now on, but drop what is cached
+}
+
+// Lookup makes a miss that has a lifetime into an entry without a node, which
+// the kernel remembers for that long.
+func (b *bridge) Lookup(cancel <-chan struct{}, header *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
+	st := b.RawFileSystem.Lookup(cancel, header, name, out)
+	if st == fuse.Status(syscall.ENOENT) && out.EntryTimeout() > 0 {
+		out.NodeId = 0
+		return fuse.OK
+	}
+	return st
+}
+
+func (b *bridge) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
+	var reply openReply
+	defer b.s.expect(cancel, &reply)()
+	st := b.RawFileSystem.Open(cancel, in, out)
+	if st.Ok() && reply.backing != 0 {
+		out.BackingID = reply.backing
+		out.OpenFlags |= fuse.FOPEN_PASSTHROUGH
+		out.OpenFlags &^= fuse.FOPEN_KEEP_CACHE
+	}
+	return st
+}
+
+func (b *bridge) OpenDir(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
+	var reply openReply
+	defer b.s.expect(cancel, &reply)()
+	st := b.RawFileSystem.OpenDir(cancel, in, out)
+	if st.Ok() && reply.dropCache {
+		out.OpenFlags &^= fuse.FOPEN_KEEP_CACHE
+	}
+	return st
+}
+
+// expect lets the handler of the request find reply. A request is known by its
+// cancel channel, which the node layer passes on and no other request in
+// flight shares. The returned function ends it.
+func (s *Server) expect(cancel <-chan struct{}, reply *openReply) func() {
+	if cancel == nil {
+		return func() {}
+	}
+	s.replies.Store(cancel, reply)
+	return func() { s.replies.Delete(cancel) }
+}
+
+// reply finds the reply of the request that ctx belongs to, nil if there is
+// nobody to send it.
+func (s *Server) reply(ctx context.Context) *openReply {
+	c, ok := ctx.(*fuse.Context)
+	if !ok || c.Cancel == nil {
+		return nil
+	}
+	v, ok := s.replies.Load(c.Cancel)
+	if !ok {
+		return nil
+	}
+	return v.(*openReply)
+}

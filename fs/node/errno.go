@@ -1,0 +1,104 @@
+package node
+
+import (
+	"context"
+	"errors"
+	iofs "io/fs"
+	"log/slog"
+	"sync"
+	"syscall"
+	"time"
+
+	"hfmount/fs"
+	"hfmount/remote/hub"
+)
+
+// errno is the only place where errors become numbers. ctx is the request's
+// own: if it is done the answer is EINTR, whatever err says, because nobody
+// waits for more.
+//
+// A raw system error somewhere inside err is never passed on: a refused
+// connection or a lost temporary file says nothing about the file that was
+// asked for. It is checked before the sentinels because syscall.ENOENT also
+// answers to iofs.ErrNotExist.
+func errno(ctx context.Context, err error) syscall.Errno {
+	if err == nil {
+		return 0
+	}
+	if ctx.Err() != nil {
+		return syscall.EINTR
+	}
+	var raw syscall.Errno
+	if errors.As(err, &raw) {
+		return syscall.EIO
+	}
+	for _, k := range []struct {
+		err   error
+		errno syscall.Errno
+	}{
+		{hub.ErrOffline, syscall.ENETUNREACH},
+		{hub.ErrConflict, syscall.ESTALE},
+		{hub.ErrBadAnswer, syscall.EIO},
+		{hub.ErrUnavailable, syscall.EIO},
+		{iofs.ErrNotExist, syscall.ENOENT},
+		{iofs.ErrExist, syscall.EEXIST},
+		{iofs.ErrPermission, syscall.EACCES},
+		{iofs.ErrInvalid, syscall.EINVAL},
+		{fs.ErrReadOnly, syscall.EROFS},
+		{fs.ErrIsDir, syscall.EISDIR},
+		{fs.ErrNotDir, syscall.ENOTDIR},
+		{fs.ErrNameTooLong, syscall.ENAMETOOLONG},
+		{errors.ErrUnsupported, syscall.ENOTSUP},
+	} {
+		if errors.Is(err, k.err) {
+			return k.errno
+		}
+	}
+	return syscall.EIO
+}
+
+// complaints logs the cause behind an errno, which the kernel does not keep.
+// The same cause is logged once in repeatAfter: a program that retries a read
+// in a loop must not fill the disk.
+type complaints struct {
+	log *slog.Logger
+	now func() time.Time
+
+	mu   sync.Mutex
+	last map[string]time.Time
+}
+
+const (
+	repeatAfter   = 30 * time.Second
+	maxComplaints = 256 // distinct causes remembered
+)
+
+// fail turns err into an errno and logs it. op and name say what was asked.
+func (c *complaints) fail(ctx context.Context, op, name string, err error) syscall.Errno {
+	n := errno(ctx, err)
+	switch n {
+	case 0, syscall.ENOENT, syscall.ENOTDIR, syscall.ENAMETOOLONG:
+		return n // answers, not failures
+	case syscall.EINTR:
+		c.log.Debug("request abandoned: its caller is ending", "op", op, "name", name)
+		return n
+	}
+	if c.fresh(op + "\x00" + name + "\x00" + err.Error()) {
+		c.log.Warn("request failed", "op", op, "name", name, "errno", n.Error(), "cause", err)
+	}
+	return n
+}
+
+func (c *complaints) fresh(key string) bool {
+	now := c.now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if t, ok := c.last[key]; ok && now.Sub(t) < repeatAfter {
+		return false
+	}
+	if c.last == nil || len(c.last) >= maxComplaints {
+		c.last = make(map[string]time.Time)
+	}
+	c.last[key] = now
+	return true
+}

@@ -1,0 +1,67 @@
+package node
+
+import (
+	"context"
+	"sync"
+	"syscall"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"hfmount/blockcache"
+	"hfmount/fs"
+)
+
+// openFile is one open of a file. It reads even where the kernel is told to
+// read by itself, should it ask.
+//
+// It deliberately has no PassthroughFd method. go-fuse counts the backing file
+// down at every RELEASE, also of handles that never counted it up, and stops
+// passthrough for the whole mount after one failed registration. Here
+// fileNode.backing is the only account, and bridge.Open tells the kernel.
+type openFile struct {
+	node *fileNode
+	h    *fs.Handle
+	mode openMode
+	once sync.Once
+}
+
+// Release ends the open.
+func (o *openFile) Release(context.Context) syscall.Errno {
+	o.node.s.untrack(o)
+	o.close()
+	return 0
+}
+
+// close is called by RELEASE, or at the end of the mount for the handles whose
+// RELEASE the kernel will not send any more.
+func (o *openFile) close() {
+	o.once.Do(func() {
+		o.node.leave(o)
+		if err := o.h.Close(); err != nil {
+			o.node.s.log.Warn("closing a handle failed", "cause", err)
+		}
+	})
+}
+
+// viewResult sends pinned blocks to the kernel without copying them. go-fuse
+// calls Done when they are sent, or when it will not send them.
+type viewResult struct {
+	view *blockcache.View
+}
+
+var _ fuse.ReadResult = (*viewResult)(nil)
+
+func (r *viewResult) Slices() ([][]byte, fuse.Status) { return r.view.Slices(), fuse.OK }
+
+func (r *viewResult) Size() int { return r.view.Len() }
+
+func (r *viewResult) Done() { r.view.Release() }
+
+// Bytes copies, for callers of go-fuse that cannot send several pieces.
+func (r *viewResult) Bytes(buf []byte) ([]byte, fuse.Status) {
+	buf = buf[:0]
+	for _, s := range r.view.Slices() {
+		buf = append(buf, s...)
+	}
+	return buf, fuse.OK
+}
