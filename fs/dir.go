@@ -1,0 +1,180 @@
+package fs
+
+import (
+	"context"
+	iofs "io/fs"
+	"time"
+
+	"hfmount/remote/hub"
+)
+
+// Attr is what stat shows. Owner and permission bits are the mount's affair.
+type Attr struct {
+	Ino   uint64
+	Mode  iofs.FileMode // type bits, and 0444 or 0555
+	Size  int64
+	Mtime time.Time
+}
+
+// Node is a *Dir, *File or *Symlink.
+type Node interface {
+	Attr(ctx context.Context) (Attr, error)
+	// Ino is the deterministic inode number, the same after a remount.
+	Ino() uint64
+	// Mode is the type bits alone.
+	Mode() iofs.FileMode
+	// Xattrs returns the user.hf.* attributes (cli.md).
+	Xattrs(ctx context.Context) (map[string]string, error)
+	// TTL is how long the kernel may keep name and attributes unasked.
+	TTL() time.Duration
+}
+
+// Dir is a directory. What it is a directory of is its kind's affair, so that
+// further layouts of the same tree, or a layer of local changes, are further
+// kinds.
+type Dir struct{ kind dirKind }
+
+// dirKind answers for one directory.
+type dirKind interface {
+	ino() uint64
+	mtime(ctx context.Context) (time.Time, error)
+	// lookup is asked only for names that could be in a directory.
+	lookup(ctx context.Context, name string) (Node, error)
+	list(ctx context.Context) (entries []DirEntry, version uint64, err error)
+	xattrs(ctx context.Context) (map[string]string, error)
+	// ttl holds for the directory and for the lack of a name in it.
+	ttl() time.Duration
+}
+
+// Attr implements Node.
+func (d *Dir) Attr(ctx context.Context) (Attr, error) {
+	t, err := d.kind.mtime(ctx)
+	if err != nil {
+		return Attr{}, err
+	}
+	return Attr{Ino: d.Ino(), Mode: iofs.ModeDir | 0o555, Mtime: t}, nil
+}
+
+// Ino implements Node.
+func (d *Dir) Ino() uint64 { return d.kind.ino() }
+
+// Mode implements Node.
+func (d *Dir) Mode() iofs.FileMode { return iofs.ModeDir }
+
+// Xattrs implements Node.
+func (d *Dir) Xattrs(ctx context.Context) (map[string]string, error) { return d.kind.xattrs(ctx) }
+
+// TTL implements Node.
+func (d *Dir) TTL() time.Duration { return d.kind.ttl() }
+
+// Lookup returns the child, or an error that is io/fs.ErrNotExist only if the
+// child is known not to exist.
+func (d *Dir) Lookup(ctx context.Context, name string) (Node, error) {
+	if len(name) > hub.MaxName {
+		return nil, &iofs.PathError{Op: "lookup", Path: name[:32] + "…", Err: ErrNameTooLong}
+	}
+	if hub.CheckName(name) != nil {
+		return nil, missing(name)
+	}
+	return d.kind.lookup(ctx, name)
+}
+
+// NegativeTTL is how long the kernel may believe that a name does not exist.
+func (d *Dir) NegativeTTL() time.Duration { return d.kind.ttl() }
+
+// DirEntry is one line of a directory.
+type DirEntry struct {
+	Name string
+	Ino  uint64
+	Mode iofs.FileMode // type bits
+}
+
+// ReadDir lists the directory, sorted by name. version changes exactly when
+// the list of names may have changed. The slice is shared: do not modify it.
+func (d *Dir) ReadDir(ctx context.Context) (entries []DirEntry, version uint64, err error) {
+	return d.kind.list(ctx)
+}
+
+// repoDir is a directory of a repository.
+type repoDir struct {
+	a    *anchor
+	path string
+	num  uint64
+	// listed is when the repository was last changed, by a listing of its
+	// namespace; zero if the view was resolved before the directory was shown.
+	listed time.Time
+}
+
+func (a *anchor) dir(path string) *Dir {
+	return &Dir{&repoDir{a: a, path: path, num: a.dirIno(path)}}
+}
+
+// child returns the node of a line of a listing.
+func (a *anchor) child(st *state, dir string, l *listing, i int) Node {
+	if l.items[i].kind == hub.Directory {
+		return a.dir(join(dir, l.items[i].name))
+	}
+	return newFile(a, st, dir, l, i)
+}
+
+func (d *repoDir) ino() uint64 { return d.num }
+
+func (d *repoDir) ttl() time.Duration { return d.a.view.ttl() }
+
+func (d *repoDir) mtime(ctx context.Context) (t time.Time, err error) {
+	if d.path == "" && d.a.view.cur.Load() == nil && !d.listed.IsZero() {
+		// It was only seen from afar: a long listing of a namespace is not
+		// worth a request for each line.
+		return d.listed, nil
+	}
+	err = d.a.view.afresh(ctx, func(st *state) error {
+		if d.path == "" {
+			t = st.date()
+			return nil
+		}
+		l, i, err := st.lookup(ctx, d.path)
+		if err == nil {
+			t = time.UnixMilli(l.items[i].mtime)
+		}
+		return err
+	})
+	return t, err
+}
+
+func (d *repoDir) lookup(ctx context.Context, name string) (node Node, err error) {
+	d.a.track(d.path)
+	err = d.a.view.afresh(ctx, func(st *state) error {
+		l, err := st.listing(ctx, d.path)
+		if err != nil {
+			return err
+		}
+		i, ok := l.find(name)
+		if !ok {
+			return missing(name)
+		}
+		node = d.a.child(st, d.path, l, i)
+		return nil
+	})
+	return node, err
+}
+
+func (d *repoDir) list(ctx context.Context) (entries []DirEntry, version uint64, err error) {
+	d.a.track(d.path)
+	err = d.a.view.afresh(ctx, func(st *state) error {
+		l, err := st.listing(ctx, d.path)
+		if err != nil {
+			return err
+		}
+		version = l.version
+		entries = make([]DirEntry, len(l.items))
+		for i := range l.items {
+			e := DirEntry{Name: l.items[i].name, Ino: d.a.childIno(d.path, l, i)}
+			if l.items[i].kind == hub.Directory {
+				e.Mode = iofs.ModeDir
+			}
+			entries[i] = e
+		}
+		return nil
+	})
+	return entries, version, err
+}
