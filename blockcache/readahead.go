@@ -1,0 +1,285 @@
+package blockcache
+
+import (
+	"math/bits"
+	"sync"
+	"time"
+)
+
+const (
+	maxCursors = 4
+	// tolerance is how far from where a stream stands a read may be and still
+	// belong to it: the kernel reads ahead in parallel and out of order.
+	tolerance = 8 << 20
+	// firstRead bounds what the first read of a stream fetches. A stream earns
+	// more by consuming half of it, so reading a header never costs more.
+	firstRead = 1 << 20
+
+	minExtent = 2 << 20
+	maxExtent = 16 << 20
+)
+
+// cursor is one stream within a handle. It is guarded by Cache.mu.
+//
+// Blocks it asked for are pinned and counted in Cache.ahead until the stream
+// has passed them, so that memory pressure cannot undo the read-ahead.
+type cursor struct {
+	start, next int64 // what the stream has covered
+	consumed    int64 // bytes read in it
+	reads       int
+	front       int64 // what is asked for
+	window      int64 // how far front may be ahead of next; 0 reads nothing ahead
+	stall       bool  // the last wait doubled the window; reset on progress
+	used        int
+	flights     []*flight
+	blocks      []*block // pinned, in the order asked for
+}
+
+// pace measures what the network answers like, over all objects.
+type pace struct {
+	mu        sync.Mutex
+	latency   time.Duration
+	bandwidth float64 // bytes per second of one range
+}
+
+func (p *pace) observe(latency, transfer time.Duration, n int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.latency == 0 {
+		p.latency = latency
+	}
+	p.latency += (latency - p.latency) / 4
+	if n < blockSize/2 || transfer <= 0 {
+		return // too short to tell
+	}
+	bw := float64(n) / transfer.Seconds()
+	if p.bandwidth == 0 {
+		p.bandwidth = bw
+	}
+	p.bandwidth += (bw - p.bandwidth) / 4
+}
+
+// extent is the length of one range that spends three quarters of its time
+// transferring: three times latency times bandwidth, as a power of two.
+func (p *pace) extent() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.bandwidth == 0 {
+		return 8 << 20
+	}
+	want := int64(min(3*p.latency.Seconds()*p.bandwidth, maxExtent))
+	// The nearest power of two: 1.5 rounds up.
+	e := int64(1) << bits.Len64(uint64(want*2/3))
+	return min(max(e, minExtent), maxExtent)
+}
+
+// budget bounds what all streams together hold ahead of their readers.
+func (c *Cache) budget() int64 { return c.mem.limit / 2 }
+
+// share is what one of the present streams may use of n.
+func (c *Cache) share(n int64) int64 { return n / int64(max(c.streams, 1)) }
+
+// observe assigns a read of [off, end) to a cursor and moves it.
+func (f *File) observe(off, end int64) *cursor {
+	f.clock++
+	if f.o.small {
+		return nil
+	}
+	var cur *cursor
+	slot := 0
+	for i, k := range f.cursors {
+		switch {
+		case k == nil:
+			if f.cursors[slot] != nil {
+				slot = i
+			}
+		case off >= k.next-tolerance && off <= k.next+tolerance:
+			if cur == nil || distance(k, off) < distance(cur, off) {
+				cur = k
+			}
+		case f.cursors[slot] != nil && k.used < f.cursors[slot].used:
+			slot = i
+		}
+	}
+	if cur == nil {
+		if old := f.cursors[slot]; old != nil {
+			f.drop(old)
+		}
+		cur = &cursor{start: off, next: off, front: off}
+		f.cursors[slot] = cur
+	}
+	cur.used = f.clock
+	cur.start = min(cur.start, off)
+	if end > cur.next {
+		cur.next, cur.stall = end, false
+	}
+	cur.reads++
+	cur.consumed += end - off
+	f.pass(cur, off)
+	f.grow(cur)
+	return cur
+}
+
+func distance(k *cursor, off int64) int64 { return max(k.next-off, off-k.next) }
+
+// dense tells a stream from reads that merely fall near each other.
+func (k *cursor) dense() bool { return k.consumed*2 >= k.next-k.start }
+
+// grow decides how far ahead the stream may read. From the start of the object
+// half a first read in order is enough for the whole window. A stream that
+// begins elsewhere may be one column or tensor: it is trusted with half of
+// what it has consumed, so that at most a third of the bytes are in vain.
+func (f *File) grow(cur *cursor) {
+	c := f.o.c
+	was := cur.window
+	full := int64(c.opts.Connections) * c.pace.extent()
+	switch {
+	case !cur.dense():
+		cur.window = 0
+	case cur.consumed <= firstRead/2:
+	case cur.start == 0 || cur.consumed >= 32<<20:
+		cur.window = max(cur.window, full)
+	default:
+		cur.window = max(cur.window, cur.consumed/2)
+	}
+	switch {
+	case was == 0 && cur.window > 0:
+		c.streams++
+	case was > 0 && cur.window == 0:
+		c.streams--
+	}
+	cur.window = min(cur.window, c.share(c.budget()))
+	if cur.window > 0 {
+		f.advance(cur)
+	}
+}
+
+// stalled widens the window of a stream whose reader has to wait for it.
+func (f *File) stalled(cur *cursor) {
+	if cur == nil || cur.window == 0 || cur.stall {
+		return
+	}
+	cur.stall = true
+	c := f.o.c
+	full := int64(c.opts.Connections) * c.pace.extent()
+	cur.window = min(cur.window*2, max(full*2, cur.window), c.share(c.budget()))
+	f.advance(cur)
+}
+
+// advance starts the extents that the window, the connections and the budget
+// allow. It waits until a whole extent fits, rather than nibble.
+func (f *File) advance(cur *cursor) {
+	o, c := f.o, f.o.c
+	if cur.window == 0 || f.closed || o.dead != nil {
+		return
+	}
+	parts := int64(2)
+	if cur.window >= 4*minExtent {
+		parts = 4
+	}
+	extent := min(c.pace.extent(), max(cur.window/parts, chunkSize)) &^ (chunkSize - 1)
+	cur.front = max(cur.front, cur.next)
+	for {
+		limit := min(cur.next+cur.window, o.size)
+		if cur.front >= limit || limit < o.size && limit-cur.front < extent {
+			return
+		}
+		// The last connection is shared out rather than left to who came first.
+		mine := int64(len(cur.flights))
+		if conns := int64(c.opts.Connections); int64(c.flying) >= conns && mine >= c.share(conns) || mine >= conns {
+			return
+		}
+		from, to, ok := o.missingRun(cur.front, limit, extent)
+		if !ok {
+			cur.front = limit
+			return
+		}
+		if c.ahead+(to-from) > c.budget() {
+			return
+		}
+		fl := o.fetch(f, from, to, false, false)
+		if fl == nil {
+			return // memory is short; the next read tries again
+		}
+		f.own(cur, fl)
+		for _, b := range fl.blocks {
+			if n := len(cur.blocks); n > 0 && cur.blocks[n-1] == b {
+				continue
+			}
+			c.mem.pin(b)
+			c.ahead += int64(len(b.data))
+			cur.blocks = append(cur.blocks, b)
+		}
+		cur.front = to
+	}
+}
+
+// own makes cur keep fl going even if no reader waits for it.
+func (f *File) own(cur *cursor, fl *flight) {
+	fl.refs++
+	fl.cursor = cur
+	cur.flights = append(cur.flights, fl)
+}
+
+// pass unpins the blocks before off: the stream has read them.
+func (f *File) pass(cur *cursor, off int64) {
+	n := 0
+	for n < len(cur.blocks) && (cur.blocks[n].idx+1)*blockSize <= off {
+		f.unpinAhead(cur.blocks[n])
+		n++
+	}
+	if n > 0 {
+		cur.blocks = append(cur.blocks[:0], cur.blocks[n:]...)
+	}
+}
+
+func (f *File) unpinAhead(b *block) {
+	f.o.c.ahead -= int64(len(b.data))
+	f.o.c.mem.unpin(b)
+}
+
+// drop ends a stream: what it has in flight stops unless a reader waits for it.
+func (f *File) drop(cur *cursor) {
+	if cur.window > 0 {
+		f.o.c.streams--
+		cur.window = 0
+	}
+	for _, fl := range cur.flights {
+		fl.cursor = nil
+		fl.release()
+	}
+	cur.flights = nil
+	for _, b := range cur.blocks {
+		f.unpinAhead(b)
+	}
+	cur.blocks = nil
+}
+
+// demand starts the flight for a reader that waits at pos and asked for the
+// bytes up to asked. A lone read gets just its chunks; a read at the start of
+// the object, and one that continues another, is given up to firstRead.
+// It returns nil when memory is short.
+func (f *File) demand(cur *cursor, pos, asked int64, over bool) *flight {
+	o := f.o
+	if o.small {
+		return o.fetch(f, 0, o.size, true, over)
+	}
+	asked = max(asked, pos+1)
+	upto := asked
+	if pos < firstRead || cur.reads > 1 && cur.dense() {
+		upto = max(upto, (pos/firstRead+1)*firstRead)
+	}
+	// A read of many blocks is fetched in pieces that memory can surely hold.
+	most := min(max(upto-pos/chunkSize*chunkSize, chunkSize), o.c.mem.limit/4, maxExtent)
+	// The chunk of pos is missing: the caller has looked under this lock.
+	from, to, _ := o.missingRun(pos, min(upto, o.size), most)
+	fl := o.fetch(f, from, to, true, over)
+	if fl != nil && to > asked {
+		f.own(cur, fl)
+	}
+	if fl != nil {
+		cur.front = max(cur.front, to)
+		f.advance(cur)
+	}
+	return fl
+}

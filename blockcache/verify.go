@@ -1,0 +1,256 @@
+package blockcache
+
+import (
+	"context"
+	"crypto/sha1"
+	"crypto/sha256"
+	"encoding/hex"
+	"hash"
+	"hash/crc32"
+	"strconv"
+
+	"hfmount/remote/hub"
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// newHash returns the hash of an identity, fed with what goes before the bytes
+// (hub-protocol §4.3).
+func newHash(id hub.ContentID) hash.Hash {
+	if id.Algo == hub.SHA256 {
+		return sha256.New()
+	}
+	h := sha1.New()
+	h.Write([]byte("blob " + strconv.FormatInt(id.Size, 10) + "\x00"))
+	return h
+}
+
+func hashIs(h hash.Hash, id hub.ContentID) bool { return hex.EncodeToString(h.Sum(nil)) == id.Hex }
+
+// hashRight compares a whole flight's blocks with the identity.
+func (fl *flight) hashRight() bool {
+	h := newHash(fl.o.id)
+	for _, b := range fl.blocks {
+		h.Write(b.data)
+	}
+	return hashIs(h, fl.o.id)
+}
+
+func chunkOf(data []byte, i int) []byte {
+	return data[i*chunkSize : min((i+1)*chunkSize, len(data))]
+}
+
+// chunkSums returns the checksums of the chunks of a block.
+func chunkSums(data []byte, chunks uint8) (s [perBlock]uint32) {
+	for i := range perBlock {
+		if chunks&(1<<i) != 0 {
+			s[i] = crc32.Checksum(chunkOf(data, i), castagnoli)
+		}
+	}
+	return s
+}
+
+// badChunks returns those of chunks that do not have the checksum wanted.
+func badChunks(data []byte, chunks uint8, want *[perBlock]uint32) (bad uint8) {
+	got := chunkSums(data, chunks)
+	for i := range perBlock {
+		if chunks&(1<<i) != 0 && got[i] != want[i] {
+			bad |= 1 << i
+		}
+	}
+	return bad
+}
+
+// judge makes a read that completes an object wait for its verification:
+// nothing is left to fetch, and the read is of the last block by offset or of
+// the one that came last. Cache.mu is held, except while waiting.
+func (f *File) judge(ctx context.Context, off, end int64) error {
+	o, c := f.o, f.o.c
+	if o.small {
+		return nil // verified before it was served
+	}
+	for !o.verified && o.dead == nil && o.absent() == 0 {
+		last := end == o.size || off/blockSize == o.nblocks-1
+		if !last && (o.lastMissing < off/blockSize || o.lastMissing > (end-1)/blockSize) {
+			return nil
+		}
+		o.kickHasher()
+		if !o.hashing {
+			return nil // the cache is closing
+		}
+		if o.verdict == nil {
+			o.verdict = make(chan struct{})
+		}
+		ch := o.verdict
+		c.mu.Unlock()
+		var err error
+		select {
+		case <-ch:
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+		c.mu.Lock()
+		if err != nil {
+			return err
+		}
+	}
+	return o.dead
+}
+
+// chain pins the complete blocks that follow what is hashed and starts the
+// hasher on them. They are what memory may not forget: without a disk tier a
+// block that goes unhashed ends the verification of this pass. The hasher
+// needs no memory, so whoever waits for memory only waits for it to advance.
+func (o *object) chain() {
+	if o.verified || o.dead != nil {
+		return
+	}
+	o.chained = max(o.chained, o.hashed)
+	for {
+		b := o.blocks[o.chained]
+		if b == nil || !b.complete() {
+			break
+		}
+		if (o.chained-o.hashed)*blockSize > o.c.mem.limit/4 && o.disk.full(b.idx, len(b.data)) {
+			break // it can be read again from disk
+		}
+		o.c.mem.pin(b)
+		o.chained++
+	}
+	if o.chained > o.hashed {
+		o.kickHasher()
+	}
+}
+
+func (o *object) kickHasher() {
+	if o.small || o.verified || o.dead != nil || o.hashing || o.c.closed {
+		return
+	}
+	o.hashing = true
+	o.users++
+	o.c.wg.Go(func() {
+		o.runHasher()
+		o.c.leave(o)
+	})
+}
+
+// runHasher hashes blocks in order until there is no next one to be had.
+func (o *object) runHasher() {
+	c := o.c
+	var scratch []byte
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if o.hash == nil {
+		o.hash = newHash(o.id)
+	}
+	for o.hashed < o.nblocks && o.dead == nil && !c.closed && !o.verified {
+		i, n := o.hashed, o.blockLen(o.hashed)
+		data := scratch
+		b := o.blocks[i]
+		switch {
+		case b != nil && b.complete():
+			c.mem.pin(b)
+			data = b.data
+			c.mu.Unlock()
+		case o.absent() == 0 && o.disk.full(i, n):
+			// Only when everything is there: a half-read object is not
+			// worth a pass over the disk.
+			d := o.disk
+			c.mu.Unlock()
+			if scratch == nil {
+				scratch = make([]byte, blockSize)
+			}
+			data, b = scratch[:n], nil
+			if bad := o.readDisk(d, i, fullMask(n), data); bad != 0 {
+				c.mu.Lock()
+				continue // it is absent now
+			}
+		default:
+			o.endHasher()
+			return
+		}
+		o.hash.Write(data)
+		sums := chunkSums(data, fullMask(n))
+		c.mu.Lock()
+		if i < o.chained {
+			c.mem.unpin(o.blocks[i]) // in the chain, so in memory
+		}
+		if b != nil {
+			c.mem.unpin(b)
+		}
+		o.chained = max(o.chained, i+1)
+		delete(o.beyond, i)
+		o.sums = append(o.sums, sums)
+		o.hashed++
+		o.chainMore()
+	}
+	if o.hashed == o.nblocks && o.dead == nil && !o.verified {
+		if hashIs(o.hash, o.id) {
+			o.verified = true
+			c.log.Debug("verified", "object", o.id)
+			o.settle()
+		} else {
+			o.condemn()
+		}
+	}
+	o.endHasher()
+}
+
+// chainMore extends the chain over blocks it left out while it was long.
+func (o *object) chainMore() {
+	for b := o.blocks[o.chained]; b != nil && b.complete() && (o.chained-o.hashed)*blockSize <= o.c.mem.limit/4; b = o.blocks[o.chained] {
+		o.c.mem.pin(b)
+		o.chained++
+	}
+}
+
+func (o *object) endHasher() {
+	o.hashing = false
+	if o.dead != nil || o.c.closed || o.verified {
+		o.unchain()
+	}
+	if o.verdict != nil {
+		close(o.verdict)
+		o.verdict = nil
+	}
+}
+
+func (o *object) unchain() {
+	for i := o.hashed; i < o.chained; i++ {
+		if b := o.blocks[i]; b != nil {
+			o.c.mem.unpin(b)
+		}
+	}
+	o.chained = o.hashed
+}
+
+// condemn drops a corrupt object and everything that is cached of it.
+func (o *object) condemn() {
+	c := o.c
+	o.dead = ErrCorrupt
+	if c.objects[o.id] == o {
+		delete(c.objects, o.id)
+	}
+	for _, fl := range o.flights {
+		fl.abort()
+	}
+	o.unchain()
+	for _, b := range o.blocks {
+		b.wake()
+		o.forgetOne(b)
+	}
+	if c.tier != nil {
+		o.users++
+		c.wg.Go(func() {
+			o.ioMu.Lock()
+			c.tier.remove(o.id)
+			o.ioMu.Unlock()
+			c.leave(o)
+			c.mu.Lock()
+			c.noteCorrupt(o.id)
+			c.mu.Unlock()
+		})
+		return
+	}
+	c.noteCorrupt(o.id)
+}
