@@ -115,6 +115,9 @@ func explain(err error) *failure {
 		f.hint = "run once without --offline (and without HF_HUB_OFFLINE) to fill the cache"
 	case errors.Is(err, hub.ErrUnavailable):
 		f.code = exitUnreachable
+		if !strings.Contains(f.text, endpoint) {
+			f.text = endpoint + ": " + f.text
+		}
 		f.hint = "check the network and HF_ENDPOINT; `hfmount doctor` looks at both; --offline uses what is cached"
 	case errors.Is(err, fs.ErrNotDir):
 		f.text = name + ": is a file, not a directory"

@@ -55,6 +55,11 @@ func mount(ctx context.Context, cfg mountConfig, stdout, stderr io.Writer) error
 	if pipe, ok := readyPipe(); ok {
 		return serveBackground(ctx, cfg, pipe, stderr)
 	}
+	if err := os.MkdirAll(cfg.cacheDir, 0o700); err == nil { // an error is told by who opens the cache
+		if kind := unfitForCache(cfg.cacheDir); kind != "" {
+			fmt.Fprintf(stderr, "hfmount: warning: the cache, %s, is %s; --cache-dir names another\n", cfg.cacheDir, kind)
+		}
+	}
 	if cfg.foreground {
 		w := stderr
 		if cfg.logFile != "" {

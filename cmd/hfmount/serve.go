@@ -66,7 +66,7 @@ func serve(ctx context.Context, cfg mountConfig, log *slog.Logger, ready func(li
 		FSName:     cfg.loc.String(),
 		AllowOther: cfg.allowOther,
 		UID:        cfg.uid, GID: cfg.gid, Umask: cfg.umask,
-		NoOpen: cfg.noOpen,
+		NoOpen: cfg.noOpen, CacheDir: cfg.cacheDir,
 		Logger: log,
 	})
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -26,14 +27,12 @@ func openStack(cfg storeConfig, log *slog.Logger) (*stack, error) {
 	if err := os.MkdirAll(cfg.cacheDir, 0o700); err != nil {
 		return nil, &failure{text: "the cache directory cannot be made: " + err.Error(), hint: "name another with --cache-dir", code: exitFailed, err: err}
 	}
-	if kind := unfitForCache(cfg.cacheDir); kind != "" {
-		log.Warn("the cache is "+kind+"; name a directory on a local disk with --cache-dir", "dir", cfg.cacheDir)
-	}
 	client, err := remote.New(remote.Options{
 		Endpoint:    cfg.endpoint,
 		Tokens:      cfg.tokens(),
 		Offline:     cfg.offline,
 		ReadTimeout: cfg.readTimeout,
+		APITimeout:  min(cfg.readTimeout, time.Minute),
 		Logger:      log,
 	})
 	if err != nil {

@@ -148,7 +148,7 @@ func collectStatus(ctx context.Context) ([]mountStatus, error) {
 			hint = "its process is gone; clear it with `hfmount unmount " + m.dir + "`"
 		}
 		s.ReadOnlyReason = s.State
-		s.LastError = &errorStatus{Time: time.Now(), Text: s.State, Hint: hint}
+		s.LastError = &errorStatus{Time: time.Now().Truncate(time.Second), Text: s.State, Hint: hint}
 		all = append(all, s.normal())
 	}
 	slices.SortFunc(all, func(a, b mountStatus) int { return strings.Compare(a.Mountpoint, b.Mountpoint) })

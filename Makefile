@@ -1,0 +1,47 @@
+# The targets that people and CI call. Long recipes are scripts.
+
+GO       ?= go
+FUZZTIME ?= 5s
+REPO     ?=
+
+export REPO ONCE FUZZTIME
+
+.PHONY: build run test race lint fuzz integration e2e bench clean
+
+# build makes bin/hfmount.
+build:
+	$(GO) build -o bin/hfmount ./cmd/hfmount
+
+# run mounts a sample repository of a local Hub at ./mnt until Ctrl-C.
+# REPO=org/name mounts that repository of the real Hub instead; ONCE=1 ends by itself.
+run: build
+	./integration/demo.sh
+
+# test runs everything, mounts included; it needs /dev/fuse and, unless root, fusermount3.
+test:
+	$(GO) test -timeout 30m ./...
+
+# race runs the packages under the race detector; the mounts of integration
+# are served by a process of their own, which it would not see.
+race:
+	$(GO) test -race -timeout 30m $$($(GO) list ./... | grep -v '^hfmount/integration')
+
+lint:
+	./.ci/lint
+
+# fuzz runs each fuzz target for FUZZTIME.
+fuzz:
+	./.ci/fuzz
+
+integration:
+	$(GO) test -count=1 -timeout 30m ./integration/...
+
+# e2e runs the official Python and JavaScript clients against hfmount.
+e2e: build
+	./integration/e2e/run.sh
+
+bench: build
+	./integration/bench/run.sh
+
+clean:
+	rm -rf bin .run
