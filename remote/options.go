@@ -108,7 +108,7 @@ func (env Env) Tokens() TokenSource {
 	}
 	for _, name := range []string{"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"} {
 		if t := cleanToken(env(name)); t != "" {
-			return StaticToken(t)
+			return StaticToken(Token(t))
 		}
 	}
 	return &tokenFile{path: env.TokenPath(), optional: true}

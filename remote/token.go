@@ -45,10 +45,15 @@ type TokenSource interface {
 }
 
 // StaticToken is a token that never changes; empty is anonymous.
-type StaticToken Token
+func StaticToken(t Token) TokenSource {
+	return tokenFunc(func(context.Context) (Token, error) { return t, nil })
+}
 
-// Token returns t.
-func (t StaticToken) Token(context.Context) (Token, error) { return Token(t), nil }
+// tokenFunc keeps its token in a closure, where printing a struct that holds
+// it cannot reach: fmt calls no methods on unexported fields.
+type tokenFunc func(context.Context) (Token, error)
+
+func (f tokenFunc) Token(ctx context.Context) (Token, error) { return f(ctx) }
 
 // TokenFile reads the token from a file that must exist, and again when the
 // file changes, so that a rotated token takes effect without a remount.
@@ -66,7 +71,7 @@ type tokenFile struct {
 	read    bool // token is what some version of the file said
 	mtime   time.Time
 	size    int64
-	token   Token
+	token   *Token // a pointer, so that printing the struct does not show it
 }
 
 func (f *tokenFile) Token(context.Context) (Token, error) {
@@ -74,12 +79,12 @@ func (f *tokenFile) Token(context.Context) (Token, error) {
 	defer f.mu.Unlock()
 	now := time.Now()
 	if f.read && now.Sub(f.checked) < tokenRecheck {
-		return f.token, nil
+		return *f.token, nil
 	}
 	fi, err := os.Stat(f.path)
 	if err == nil && f.read && fi.ModTime().Equal(f.mtime) && fi.Size() == f.size {
 		f.checked = now
-		return f.token, nil
+		return *f.token, nil
 	}
 	var b []byte
 	if err == nil {
@@ -92,22 +97,22 @@ func (f *tokenFile) Token(context.Context) (Token, error) {
 	case err == nil:
 	case f.optional && errors.Is(err, iofs.ErrNotExist):
 		// Logged out: anonymous from now on.
-		f.read, f.token, f.checked, f.mtime, f.size = true, "", now, time.Time{}, -1
+		f.read, f.token, f.checked, f.mtime, f.size = true, new(Token), now, time.Time{}, -1
 		return "", nil
 	case f.read:
 		// Perhaps it is being replaced; what worked goes on working.
 		f.checked = now
-		return f.token, nil
+		return *f.token, nil
 	default:
 		// The cause is text only: its errno must not pass for the Hub's answer.
 		return "", fmt.Errorf("token file: %v", err)
 	}
-	t := cleanToken(string(b))
-	if err := checkToken(Token(t)); err != nil {
+	t := Token(cleanToken(string(b)))
+	if err := checkToken(t); err != nil {
 		return "", fmt.Errorf("token file %s: %w", f.path, err)
 	}
-	f.read, f.token, f.checked, f.mtime, f.size = true, Token(t), now, fi.ModTime(), fi.Size()
-	return f.token, nil
+	f.read, f.token, f.checked, f.mtime, f.size = true, &t, now, fi.ModTime(), fi.Size()
+	return *f.token, nil
 }
 
 // cleanToken removes line ends and surrounding space (hub-protocol §1.2).
