@@ -4,7 +4,6 @@ import (
 	"encoding/hex"
 	"slices"
 	"strings"
-	"time"
 	"unsafe"
 
 	"github.com/cespare/xxhash/v2"
@@ -52,7 +51,7 @@ type listing struct {
 	repo    hub.Repo
 	dir     string // path from the root of the repository
 	key     gitID  // the git tree; for the root, the commit
-	date    int64  // of the commit it was listed from, milliseconds since 1970
+	date    int64  // since when it is so, milliseconds since 1970
 	items   []item // sorted by name
 	exts    []ext
 	version uint64 // a hash of names, types and contents
@@ -155,9 +154,10 @@ func decode32(dst *[32]byte, s string) bool {
 }
 
 // finish makes the listing. A line that shows the same as the line of that
-// name in one of earlier (best first) has its time, any other has date.
-func (b *builder) finish(repo hub.Repo, key gitID, date time.Time, earlier []*listing) (*listing, error) {
-	l := &listing{repo: repo, dir: b.dir, key: key, date: date.UnixMilli(), items: slices.Clone(b.items), exts: slices.Clone(b.exts)}
+// name in one of earlier (best first) has its time, any other has that of the
+// directory: what it holds is as old as it is.
+func (b *builder) finish(repo hub.Repo, at treeAt, earlier []*listing) (*listing, error) {
+	l := &listing{repo: repo, dir: b.dir, key: at.key, date: at.date, items: slices.Clone(b.items), exts: slices.Clone(b.exts)}
 	all, from := string(b.names), uint32(0)
 	for i := range l.items {
 		l.items[i].name = all[from:b.ends[i]]

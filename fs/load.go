@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	iofs "io/fs"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,31 +21,41 @@ type loadKey struct {
 
 // listing returns the listing of a directory. io/fs.ErrNotExist is certain.
 func (st *state) listing(ctx context.Context, path string) (*listing, error) {
-	key, err := st.key(ctx, path)
+	at, err := st.key(ctx, path)
 	if err != nil {
 		return nil, err
 	}
-	return st.load(ctx, path, key)
+	return st.load(ctx, path, at)
 }
 
-// key returns the git tree of a directory, the commit for the root.
-func (st *state) key(ctx context.Context, path string) (gitID, error) {
+// treeAt is what the listing above says of a directory.
+type treeAt struct {
+	key  gitID // the git tree; for the root, the commit
+	date int64 // since when it is so, as far as this cache knows
+}
+
+func (st *state) rootAt() treeAt { return treeAt{st.root, st.date().UnixMilli()} }
+
+func (l *listing) treeAt(i int) treeAt { return treeAt{l.items[i].oid, l.items[i].mtime} }
+
+// key finds a directory. io/fs.ErrNotExist is certain.
+func (st *state) key(ctx context.Context, path string) (treeAt, error) {
 	if path == "" {
-		return st.root, nil
+		return st.rootAt(), nil
 	}
 	parent, name := split(path)
 	l, err := st.listing(ctx, parent)
 	if err != nil {
-		return gitID{}, err
+		return treeAt{}, err
 	}
 	i, ok := l.find(name)
 	if !ok {
-		return gitID{}, missing(path)
+		return treeAt{}, missing(path)
 	}
 	if l.items[i].kind != hub.Directory {
-		return gitID{}, fmt.Errorf("%s: %w", path, ErrNotDir)
+		return treeAt{}, fmt.Errorf("%s: %w", path, ErrNotDir)
 	}
-	return l.items[i].oid, nil
+	return l.treeAt(i), nil
 }
 
 // local returns the listing if no request is needed for it, or nil.
@@ -78,8 +90,17 @@ func (st *state) onHand(path string, key gitID) *listing {
 	return l
 }
 
-func (st *state) load(ctx context.Context, path string, key gitID) (*listing, error) {
+// has reports whether onHand would find something, without reading it.
+func (st *state) has(path string, key gitID) bool {
 	t, repo := st.v.t, st.snap.Ref.Repo
+	if l, ok := t.memo.get(memoKey(repo, path, key)); ok && l.repo == repo && l.dir == path && l.key == key {
+		return true
+	}
+	return t.meta.has(repo, path, key)
+}
+
+func (st *state) load(ctx context.Context, path string, at treeAt) (*listing, error) {
+	t, repo, key := st.v.t, st.snap.Ref.Repo, at.key
 	mk := memoKey(repo, path, key)
 	if l, ok := t.memo.get(mk); ok && l.repo == repo && l.dir == path && l.key == key {
 		st.count(mk, l)
@@ -93,7 +114,7 @@ func (st *state) load(ctx context.Context, path string, key gitID) (*listing, er
 			return nil, fmt.Errorf("%s: %w", st.where(path), hub.ErrOffline)
 		}
 		st.asked(path)
-		return st.fetch(ctx, path, key)
+		return st.fetch(ctx, path, at)
 	})
 	if err != nil {
 		return nil, err
@@ -118,7 +139,7 @@ func (st *state) count(mk uint64, l *listing) {
 
 // fetch asks the Hub for one level. Only a complete listing without a flaw is
 // kept.
-func (st *state) fetch(ctx context.Context, path string, key gitID) (*listing, error) {
+func (st *state) fetch(ctx context.Context, path string, at treeAt) (*listing, error) {
 	b := &builder{dir: path}
 	for e, err := range st.v.t.src.List(ctx, st.snap, path, false) {
 		if gone(err) {
@@ -131,18 +152,18 @@ func (st *state) fetch(ctx context.Context, path string, key gitID) (*listing, e
 			return nil, fmt.Errorf("%s: %w", st.where(path), err)
 		}
 	}
-	return st.keep(b, key)
+	return st.keep(b, at)
 }
 
 // keep turns lines into a listing that stays.
-func (st *state) keep(b *builder, key gitID) (*listing, error) {
+func (st *state) keep(b *builder, at treeAt) (*listing, error) {
 	t, repo := st.v.t, st.snap.Ref.Repo
-	l, err := b.finish(repo, key, st.date(), st.earlier(b.dir))
+	l, err := b.finish(repo, at, st.earlier(b.dir))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", st.where(b.dir), err)
 	}
 	t.meta.keep(l)
-	t.memo.put(memoKey(repo, b.dir, key), l)
+	t.memo.put(memoKey(repo, b.dir, at.key), l)
 	return l, nil
 }
 
@@ -230,22 +251,44 @@ func (st *state) fill(ctx context.Context) {
 			return
 		}
 	}
-	for dir, key := range keys {
+	// A directory comes before what is in it, because its listing says since
+	// when that is unchanged.
+	made := make(map[string]*listing)
+	for _, dir := range slices.Sorted(maps.Keys(keys)) {
 		if ctx.Err() != nil {
 			return
 		}
-		if t.meta.has(st.snap.Ref.Repo, dir, key) {
+		if st.has(dir, keys[dir]) {
 			continue
+		}
+		at := st.rootAt()
+		if dir != "" {
+			parent, name := split(dir)
+			l := made[parent]
+			if l == nil {
+				l = st.onHand(parent, keys[parent])
+			}
+			if l == nil {
+				return // removed by another process
+			}
+			i, ok := l.find(name)
+			if !ok || l.items[i].oid != keys[dir] {
+				t.log.Warn("recursive listing differs from that of one level", "repo", st.where(dir).String())
+				return
+			}
+			at = l.treeAt(i)
 		}
 		b := dirs[dir]
 		delete(dirs, dir)
 		if b == nil {
 			b = &builder{dir: dir}
 		}
-		if _, err := st.keep(b, key); err != nil {
+		l, err := st.keep(b, at)
+		if err != nil {
 			t.log.Warn("recursive listing", "error", err)
 			return
 		}
+		made[dir] = l
 	}
 }
 

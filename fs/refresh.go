@@ -151,7 +151,7 @@ func (v *view) compare(ctx context.Context, old, next *state) ([]note, error) {
 			continue
 		}
 		was := old.local(path)
-		key, err := next.key(ctx, path)
+		at, err := next.key(ctx, path)
 		switch {
 		case errors.Is(err, iofs.ErrNotExist) || errors.Is(err, ErrNotDir):
 			// The listing above says so, and that the name there has changed.
@@ -162,11 +162,11 @@ func (v *view) compare(ctx context.Context, old, next *state) ([]note, error) {
 		case err != nil:
 			return nil, err
 		}
-		if was != nil && was.key == key {
+		if was != nil && was.key == at.key {
 			same = path
 			continue
 		}
-		is, err := next.load(ctx, path, key)
+		is, err := next.load(ctx, path, at)
 		if err != nil {
 			return nil, err
 		}

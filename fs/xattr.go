@@ -52,11 +52,11 @@ func (d *repoDir) xattrs(ctx context.Context) (m map[string]string, err error) {
 		m = st.xattrs()
 		e := hub.Entry{Path: d.path, Type: hub.Directory}
 		if d.path != "" {
-			key, err := st.key(ctx, d.path)
+			at, err := st.key(ctx, d.path)
 			if err != nil {
 				return err
 			}
-			e.OID = key.String()
+			e.OID = at.key.String()
 			m[xattrOID] = e.OID
 		}
 		if url := d.a.view.t.src.URL(st.snap, e); url != "" {
