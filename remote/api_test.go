@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	iofs "io/fs"
+	"log"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"slices"
 	"strings"
@@ -88,6 +91,24 @@ func TestNoErrnoLeaks(t *testing.T) {
 				t.Errorf("it took %v to say that nobody answers there", time.Since(start))
 			}
 		})
+	}
+}
+
+// TestWrongPeer: a certificate does not get better by asking again.
+func TestWrongPeer(t *testing.T) {
+	srv := httptest.NewUnstartedServer(http.NotFoundHandler())
+	srv.Config.ErrorLog = log.New(io.Discard, "", 0)
+	srv.StartTLS()
+	defer srv.Close()
+	n := 0
+	api, _ := newTransports(1)
+	defer api.CloseIdleConnections()
+	c := newTest(t, roundTrip(func(req *http.Request) (*http.Response, error) {
+		n++
+		return api.RoundTrip(req)
+	}), func(o *Options) { o.Endpoint = srv.URL })
+	if _, err := c.Head(t.Context(), snapAB.Ref); !errors.Is(err, hub.ErrUnavailable) || !strings.Contains(err.Error(), "certificate") || n != 1 {
+		t.Errorf("%d tries, %v", n, err)
 	}
 }
 

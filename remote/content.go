@@ -256,10 +256,12 @@ func (r *stream) connect() error {
 		}
 		r.since = r.since.Add(waited)
 	}
+	queued := time.Now()
 	if c.budget.acquire(r.ctx, r.urgent) != nil {
 		return r.k.gaveUp(r.ctx)
 	}
 	r.slot = true
+	r.since = r.since.Add(time.Since(queued)) // a queue of our own is no stall
 	u, lead, err := c.places.get(r.ctx, r.key)
 	if err != nil {
 		return r.k.gaveUp(r.ctx)

@@ -107,7 +107,7 @@ func (k call) lost(a *attempt, where string, err error) *Error {
 		err = errStalled
 	}
 	e := k.fail(hub.ErrUnavailable, "%v", err)
-	e.URL, e.retry, e.network = where, true, true
+	e.URL, e.retry, e.network = where, !isWrongPeer(err), true
 	e.dial = isDial(err)
 	return e
 }

@@ -136,6 +136,14 @@ func isDial(err error) bool {
 	return errors.As(err, &dns) || (errors.As(err, &op) && op.Op == "dial")
 }
 
+// isWrongPeer reports whether err says that the other side is not who it should
+// be, or speaks no TLS. Asking again does not change that.
+func isWrongPeer(err error) bool {
+	var cert *tls.CertificateVerificationError
+	var record tls.RecordHeaderError
+	return errors.As(err, &cert) || errors.As(err, &record)
+}
+
 // stats is the live form of [Stats].
 type stats struct {
 	requests [quotaCount]atomic.Uint64

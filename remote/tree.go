@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"iter"
 	"strings"
 	"unicode/utf8"
@@ -95,11 +96,10 @@ func parseTree(k call, ans answer, dir string, recursive bool) ([]hub.Entry, err
 	if err := ans.decode(k, &list); err != nil {
 		return nil, err
 	}
-	mended := !bytes.Contains(ans.body, []byte("�")) && !bytes.Contains(bytes.ToLower(ans.body), []byte(`\ufffd`))
 	entries := make([]hub.Entry, 0, len(list))
 	for i := range list {
 		t := &list[i]
-		if mended && strings.ContainsRune(t.Path, utf8.RuneError) {
+		if strings.ContainsRune(t.Path, utf8.RuneError) && !says(ans.body, utf8.RuneError) {
 			return nil, k.bad("the entry %q is not UTF-8", t.Path)
 		}
 		e, err := t.entry(k)
@@ -112,6 +112,12 @@ func parseTree(k call, ans answer, dir string, recursive bool) ([]hub.Entry, err
 		entries = append(entries, e)
 	}
 	return entries, nil
+}
+
+// says reports whether JSON has r, written as it is or as an escape. Half a
+// surrogate pair decodes to U+FFFD without being one.
+func says(json []byte, r rune) bool {
+	return bytes.ContainsRune(json, r) || bytes.Contains(bytes.ToLower(json), fmt.Appendf(nil, `\u%04x`, r))
 }
 
 func (t *treeEntry) entry(k call) (hub.Entry, error) {
