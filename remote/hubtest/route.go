@@ -1,8 +1,11 @@
 package hubtest
 
 import (
+	"crypto/sha1"
 	"encoding/json"
+	"fmt"
 	"net/http"
+	"strconv"
 
 	"hfmount/remote/hub"
 )
@@ -21,6 +24,8 @@ const (
 	accessAccount
 	// accessRead needs the repository to be visible to the account, if any.
 	accessRead
+	// accessContent is accessRead, and approved if the repository is gated.
+	accessContent
 	// accessPropose is accessRead by an account; the handler looks at
 	// request.writable itself (create_pr needs no write permission).
 	accessPropose
@@ -86,7 +91,12 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	h := w.Header()
+	h.Set("Content-Type", "application/json; charset=utf-8")
+	h.Set("Content-Length", strconv.Itoa(len(b)))
+	if status == http.StatusOK {
+		h.Set("ETag", fmt.Sprintf(`W/"%x-%x"`, len(b), sha1.Sum(b)))
+	}
 	w.WriteHeader(status)
 	w.Write(b)
 }

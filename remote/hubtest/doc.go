@@ -1,0 +1,3 @@
+// Package hubtest is the Hub in a process: for tests, demonstrations and
+// offline development.
+package hubtest

@@ -1,4 +1,0 @@
-package hubtest
-
-// front is the HTTP side.
-type front struct{}

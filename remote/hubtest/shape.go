@@ -1,0 +1,69 @@
+package hubtest
+
+import (
+	"context"
+	"io"
+	"sync"
+	"time"
+)
+
+// pacer spaces the bytes of one connection, both ways together.
+type pacer struct {
+	mu   sync.Mutex
+	next time.Time // guarded by mu; when the bytes sent so far are all through
+}
+
+type pacerKey struct{}
+
+// paceChunk bounds one burst. Sleeps below a millisecond are saved up, since
+// timers are not that exact.
+const paceChunk = 64 << 10
+
+// pace waits until n more bytes may have passed at rate bytes per second.
+func (p *pacer) pace(ctx context.Context, n int, rate int64) error {
+	now := time.Now()
+	p.mu.Lock()
+	if p.next.Before(now) {
+		p.next = now
+	}
+	p.next = p.next.Add(time.Duration(float64(n) / float64(rate) * float64(time.Second)))
+	wait := p.next.Sub(now)
+	p.mu.Unlock()
+	if wait < time.Millisecond {
+		return nil
+	}
+	return sleep(ctx, wait)
+}
+
+// pacedBody is a request body that arrives at a bandwidth.
+type pacedBody struct {
+	io.ReadCloser
+	ctx  context.Context
+	p    *pacer
+	rate int64
+}
+
+func (b *pacedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p[:min(len(p), paceChunk)])
+	if n > 0 {
+		if perr := b.p.pace(b.ctx, n, b.rate); perr != nil {
+			return n, perr
+		}
+	}
+	return n, err
+}
+
+// sleep waits, or returns the context's error.
+func sleep(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
