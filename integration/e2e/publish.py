@@ -256,15 +256,15 @@ def _():
 COMMIT = dict(method="POST", path="*/commit/*", host="hub")
 
 
-def fails_without_a_trace(name, status, **rule):
+def fails_without_a_trace(name, answer, **rule):
     """A commit that meets the fault fails, leaves the head alone, and can be sent again."""
 
     @step(f"python: commit fault {name}")
     def _():
         before = commits()
         with fault(**{**COMMIT, **rule}):
-            if status:
-                raises(status, lambda: commit(f"f/{name}.txt", b"x\n"))
+            if answer:
+                raises(answer, lambda: commit(f"f/{name}.txt", b"x\n"))
             else:
                 try:
                     commit(f"f/{name}.txt", b"x\n")
