@@ -37,6 +37,7 @@ func wholeHub(t *testing.T, loggedIn bool) (*fakeHub, *Tree, *Dir, *time.Time) {
 
 func TestWholeHub(t *testing.T) {
 	h, tree, root, _ := wholeHub(t, true)
+	at(t, root, "datasets/a") // visited, and so shown from now on
 	for path, want := range map[string]string{
 		"a/b": "README.md config.json data empty é @#%.txt", "a/b@v1": "v1", "a/b@feature%2Fx": "feature",
 		"a/b@refs%2Fpr%2F1": "pr1", "a/b@refs/pr/1": "pr1", "a/b@refs/convert/parquet": "parquet",

@@ -5,6 +5,7 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/dgraph-io/ristretto/v2"
+	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"hfmount/remote/hub"
@@ -37,10 +38,17 @@ func memoKey(r hub.Repo, path string, key gitID) uint64 {
 }
 
 // hotMemo is for listings that are on disk as well: it may drop what it likes
-// in favour of what is asked for most.
+// in favour of what is asked for most. A huge one is held apart, the last few
+// exactly, because reading it again for every name in it would be slow.
 type hotMemo struct {
-	c *ristretto.Cache[uint64, *listing]
+	c    *ristretto.Cache[uint64, *listing]
+	huge *lru.Cache[uint64, *listing]
 }
+
+const (
+	hugeBytes = memoBytes / 8
+	hugeOnes  = 2
+)
 
 func newHotMemo() (*hotMemo, error) {
 	c, err := ristretto.NewCache(&ristretto.Config[uint64, *listing]{
@@ -51,12 +59,30 @@ func newHotMemo() (*hotMemo, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &hotMemo{c}, nil
+	huge, err := lru.New[uint64, *listing](hugeOnes)
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	return &hotMemo{c, huge}, nil
 }
 
-func (m *hotMemo) get(key uint64) (*listing, bool) { return m.c.Get(key) }
-func (m *hotMemo) put(key uint64, l *listing)      { m.c.Set(key, l, l.bytes) }
-func (m *hotMemo) close()                          { m.c.Close() }
+func (m *hotMemo) get(key uint64) (*listing, bool) {
+	if l, ok := m.c.Get(key); ok {
+		return l, true
+	}
+	return m.huge.Get(key)
+}
+
+func (m *hotMemo) put(key uint64, l *listing) {
+	if l.bytes > hugeBytes {
+		m.huge.Add(key, l)
+		return
+	}
+	m.c.Set(key, l, l.bytes)
+}
+
+func (m *hotMemo) close() { m.c.Close() }
 
 // lruMemo is for listings that are nowhere else: exact, least recently used
 // first. One listing is held however large it is, or it could not be worked on
