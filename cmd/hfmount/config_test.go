@@ -149,3 +149,15 @@ func TestParseSize(t *testing.T) {
 		t.Errorf("100MB/s: got %d %q, %v", v.n, v.String(), err)
 	}
 }
+
+func TestEndpointDir(t *testing.T) {
+	for endpoint, want := range map[string]string{
+		"https://huggingface.co":      "huggingface.co",
+		"http://127.0.0.1:8765":       "http+127.0.0.1:8765",
+		"https://hub.example/sub/dir": "hub.example%2Fsub%2Fdir",
+	} {
+		if got := endpointDir(endpoint); got != want {
+			t.Errorf("%s: got %s, want %s", endpoint, got, want)
+		}
+	}
+}

@@ -128,7 +128,11 @@ func TestDeadSockets(t *testing.T) {
 	}
 	// Whoever looks cleans up.
 	leaveSocket(t, path)
-	for _, d := range listDaemons() {
+	listDaemons([]kernelMount{{dir: "/mnt/x"}})
+	if !hasSocket("/mnt/x") {
+		t.Error("the socket of a mount that outlived its daemon was removed")
+	}
+	for _, d := range listDaemons(nil) {
 		if d.socket == path {
 			t.Error("a dead socket was listed")
 		}

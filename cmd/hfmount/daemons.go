@@ -35,9 +35,28 @@ func findDaemon(mountpoint string) (daemon, bool) {
 	return daemon{}, false
 }
 
-// listDaemons returns all daemons of this user and removes sockets that
-// nobody answers on.
-func listDaemons() []daemon {
+// hasSocket reports whether a daemon of this user once answered, or still
+// does, for the mountpoint.
+func hasSocket(mountpoint string) bool {
+	for _, dir := range runtimeDirs() {
+		if _, err := os.Lstat(socketPath(dir, mountpoint)); err == nil && checkPrivate(dir) == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// socketGrace is how old a socket is that surely has been listened on.
+const socketGrace = 5 * time.Second
+
+// listDaemons returns all daemons of this user. It removes sockets that nobody
+// answers on, except those of mounts that outlived their daemon: they say
+// whose mounts those are.
+func listDaemons(mounts []kernelMount) []daemon {
+	keep := map[string]bool{}
+	for _, m := range mounts {
+		keep[mountKey(m.dir)+".sock"] = true
+	}
 	var out []daemon
 	for _, dir := range runtimeDirs() {
 		if checkPrivate(dir) != nil {
@@ -47,10 +66,21 @@ func listDaemons() []daemon {
 		for _, p := range paths {
 			if d, ok := dialDaemon(p); ok {
 				out = append(out, d)
+			} else if info, err := os.Lstat(p); err == nil && !keep[filepath.Base(p)] && time.Since(info.ModTime()) > socketGrace {
+				_ = os.Remove(p) // another process may have been quicker
 			}
 		}
 	}
 	return out
+}
+
+// removeSocket removes what a daemon that was killed left for the mountpoint.
+func removeSocket(mountpoint string) {
+	for _, dir := range runtimeDirs() {
+		if checkPrivate(dir) == nil {
+			_ = os.Remove(socketPath(dir, mountpoint)) // usually there is none
+		}
+	}
 }
 
 // dialDaemon asks the kernel who listens on the socket. Connecting needs no
@@ -60,12 +90,6 @@ func dialDaemon(path string) (daemon, bool) {
 		return daemon{}, false
 	}
 	c, err := net.DialTimeout("unix", path, time.Second)
-	if errors.Is(err, syscall.ECONNREFUSED) {
-		// Bound but not yet listening looks the same for a moment.
-		if info, err := os.Stat(path); err == nil && time.Since(info.ModTime()) > 5*time.Second {
-			_ = os.Remove(path) // another process may have been quicker
-		}
-	}
 	if err != nil {
 		return daemon{}, false
 	}

@@ -120,11 +120,8 @@ func explain(err error) *failure {
 		}
 		f.hint = "check the network and HF_ENDPOINT; `hfmount doctor` looks at both; --offline uses what is cached"
 	case errors.Is(err, fs.ErrNotDir):
-		f.text = name + ": is a file, not a directory"
-		f.hint = "mount the folder it is in, or print it with `hfmount cat`"
-	case errors.Is(err, hub.ErrEntryNotFound):
-		f.code = exitNotFound
-		f.text = name + ": no such file or directory in the repository"
+		f.text = name + ": not a directory"
+		f.hint = "to mount, name the folder that a file is in; `hfmount cat` prints a file"
 	case errors.Is(err, context.Canceled):
 		f.text = "interrupted"
 	case errors.Is(err, context.DeadlineExceeded):
@@ -132,6 +129,9 @@ func explain(err error) *failure {
 		f.text = name + ": no answer in time"
 	case isLocal(err):
 		// A missing or unreadable file on this machine is not the Hub's.
+	case page != "" && errors.Is(err, iofs.ErrNotExist):
+		f.code = exitNotFound
+		f.text = name + ": no such file or directory in the repository"
 	case errors.Is(err, iofs.ErrInvalid):
 		f.code = exitUsage
 		f.hint = "REPO is [hf://][datasets/|spaces/]NAMESPACE/NAME[@REVISION][/PATH]"
@@ -143,13 +143,9 @@ func explain(err error) *failure {
 	return f
 }
 
+// isLocal tells errors of this machine's own calls, which carry a number, from
+// those that only mean the same.
 func isLocal(err error) bool {
-	if _, ok := errors.AsType[*iofs.PathError](err); ok {
-		return true
-	}
-	if _, ok := errors.AsType[*os.SyscallError](err); ok {
-		return true
-	}
 	_, ok := errors.AsType[syscall.Errno](err)
 	return ok
 }

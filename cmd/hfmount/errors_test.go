@@ -33,7 +33,7 @@ func TestExplain(t *testing.T) {
 		{hub.ErrUnavailable, exitUnreachable, "cannot be reached", "doctor"},
 		{hub.ErrOffline, exitUnreachable, "offline", "--offline"},
 		{hub.ErrBadAnswer, exitFailed, "makes no sense", ""},
-		{fs.ErrNotDir, exitFailed, "is a file", "hfmount cat"},
+		{fs.ErrNotDir, exitFailed, "not a directory", "hfmount cat"},
 		{iofs.ErrNotExist, exitNotFound, "", ""},
 		{iofs.ErrPermission, exitAccess, "", ""},
 		{iofs.ErrInvalid, exitUsage, "", "NAMESPACE/NAME"},

@@ -3,8 +3,10 @@ package main
 import (
 	"errors"
 	"log/slog"
+	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -15,6 +17,9 @@ import (
 	"hfmount/remote"
 	"hfmount/remote/hub"
 )
+
+// blobDir is where the contents of files lie in the cache directory.
+const blobDir = "blobs"
 
 // stack is what stands between a command and the Hub: client, cache, tree.
 type stack struct {
@@ -41,7 +46,7 @@ func openStack(cfg storeConfig, log *slog.Logger) (*stack, error) {
 	// The cache can find an object corrupt before there is a tree to tell.
 	var tree atomic.Pointer[fs.Tree]
 	cache, err := blockcache.Open(blockcache.Options{
-		Dir:         filepath.Join(cfg.cacheDir, "blobs"),
+		Dir:         filepath.Join(cfg.cacheDir, blobDir),
 		DiskBytes:   cfg.cacheSize,
 		MemoryBytes: max(cfg.memory, 1), // 0 would be the default
 		OnCorrupt: func(id hub.ContentID) {
@@ -57,7 +62,7 @@ func openStack(cfg storeConfig, log *slog.Logger) (*stack, error) {
 	t, err := fs.New(fs.Options{
 		Source:  client,
 		Cache:   cache,
-		MetaDir: filepath.Join(cfg.cacheDir, "meta"),
+		MetaDir: filepath.Join(cfg.cacheDir, "meta", endpointDir(cfg.endpoint)),
 		Refresh: cfg.refresh,
 		Offline: cfg.offline,
 		Logger:  log,
@@ -67,6 +72,13 @@ func openStack(cfg storeConfig, log *slog.Logger) (*stack, error) {
 	}
 	tree.Store(t)
 	return &stack{client, cache, t}, nil
+}
+
+// endpointDir names the directory of what is known of one Hub: listings and
+// references of another must not be taken for its own.
+func endpointDir(endpoint string) string {
+	name := strings.TrimPrefix(strings.ToLower(endpoint), "https://")
+	return url.PathEscape(strings.ReplaceAll(name, "://", "+"))
 }
 
 // Close ends everything, readers before what they read from.

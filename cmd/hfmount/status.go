@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/signal"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -80,11 +79,12 @@ func printStatus(ctx context.Context, w io.Writer, dir string, asJSON bool) erro
 		if err != nil {
 			return err
 		}
-		if ok {
-			all = slices.DeleteFunc(all, func(s mountStatus) bool { return s.Mountpoint != m.dir })
-		}
-		if !ok || len(all) == 0 {
+		if !ok {
 			return &failure{text: dir + ": not a mount of hfmount", hint: "`hfmount status` lists the mounts", code: exitNotFound}
+		}
+		all = slices.DeleteFunc(all, func(s mountStatus) bool { return s.Mountpoint != m.dir })
+		if len(all) == 0 {
+			all = append(all, silentStatus(m))
 		}
 	}
 	if asJSON {
@@ -110,49 +110,55 @@ func printStatus(ctx context.Context, w io.Writer, dir string, asJSON bool) erro
 	return nil
 }
 
-// collectStatus asks every daemon, and adds mounts of this user that no
-// daemon answers for. It is never nil, so that no mounts are [] in JSON.
+// collectStatus asks every daemon of this user, and adds mounts whose daemon
+// does not answer or is gone. It is never nil, so that no mounts are [] in
+// JSON.
 func collectStatus(ctx context.Context) ([]mountStatus, error) {
-	all := []mountStatus{}
-	answered := map[string]bool{}
-	for _, d := range listDaemons() {
-		s, err := d.status(ctx)
-		if err != nil {
-			continue // its mount appears below, as one that does not answer
-		}
-		answered[s.Mountpoint] = true
-		all = append(all, s.normal())
-	}
 	mounts, err := kernelMounts()
 	if err != nil {
 		return nil, err
 	}
-	uid := strconv.Itoa(os.Getuid())
-	for _, m := range mounts {
-		if answered[m.dir] || m.owner != uid {
-			continue
+	all := []mountStatus{}
+	answered := map[string]bool{}
+	for _, d := range listDaemons(mounts) {
+		s, err := d.status(ctx)
+		if err != nil {
+			continue // its mount appears below
 		}
-		answered[m.dir] = true
-		s := mountStatus{Mountpoint: m.dir, ReadOnly: true, State: stateSilent}
-		if loc, err := hub.ParseArg(m.source, ""); err == nil {
-			s.Repo, s.Revision, s.Path = loc.Repo.String(), loc.Rev(), loc.Path
-			if loc.Repo.IsZero() {
-				s.Repo, s.Revision = m.source, ""
-			}
-		}
-		hint := "its process hangs; `hfmount unmount " + m.dir + "` ends it"
-		if d, ok := findDaemon(m.dir); ok {
-			s.PID = d.pid
-		} else if stale(m.dir) {
-			s.State = stateStale
-			hint = "its process is gone; clear it with `hfmount unmount " + m.dir + "`"
-		}
-		s.ReadOnlyReason = s.State
-		s.LastError = &errorStatus{Time: time.Now().Truncate(time.Second), Text: s.State, Hint: hint}
+		answered[s.Mountpoint] = true
 		all = append(all, s.normal())
+	}
+	for _, m := range mounts {
+		// A socket is what tells our mounts from those of other users, and of
+		// sessions with a runtime directory of their own.
+		if !answered[m.dir] && hasSocket(m.dir) {
+			answered[m.dir] = true
+			all = append(all, silentStatus(m))
+		}
 	}
 	slices.SortFunc(all, func(a, b mountStatus) int { return strings.Compare(a.Mountpoint, b.Mountpoint) })
 	return all, nil
+}
+
+// silentStatus is what can be said of a mount whose daemon says nothing.
+func silentStatus(m kernelMount) mountStatus {
+	s := mountStatus{Mountpoint: m.dir, ReadOnly: true, State: stateSilent}
+	if loc, err := hub.ParseArg(m.source, ""); err == nil {
+		s.Repo, s.Revision, s.Path = loc.Repo.String(), loc.Rev(), loc.Path
+		if loc.Repo.IsZero() {
+			s.Repo, s.Revision = m.source, ""
+		}
+	}
+	hint := "its process hangs or is another user's; `hfmount unmount " + m.dir + "` ends the mount"
+	if d, ok := findDaemon(m.dir); ok {
+		s.PID = d.pid
+	} else if stale(m.dir) {
+		s.State = stateStale
+		hint = "its process is gone; clear it with `hfmount unmount " + m.dir + "`"
+	}
+	s.ReadOnlyReason = s.State
+	s.LastError = &errorStatus{Time: time.Now().Truncate(time.Second), Text: s.State, Hint: hint}
+	return s.normal()
 }
 
 // print writes the block for people.

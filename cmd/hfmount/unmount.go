@@ -54,6 +54,7 @@ func unmount(ctx context.Context, dir string, stderr io.Writer) error {
 		if err := detach(m.dir); err != nil {
 			return err
 		}
+		removeSocket(m.dir)
 		fmt.Fprintf(stderr, "hfmount: %s was left by a process that is gone; cleared\n", m.dir)
 		return nil
 	}
