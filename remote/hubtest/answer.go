@@ -28,6 +28,7 @@ type answer struct {
 	pacer *pacer // with rate
 	rate  int64  // bytes per second; 0 is unshaped
 
+	arrived []*rule // of max-connections, that count this request
 	pending []*rule // faults of the body, not yet decided
 	cut     int64   // bytes of the body after which cutBy happens; -1 is none
 	cutBy   string  // "truncate" or "stall"
@@ -48,6 +49,7 @@ func (w *answer) meet(rules []*rule, route, address string, cdn bool, h func(sta
 	for _, rl := range rules {
 		switch name := rl.Fault.Fault; name {
 		case "max-connections":
+			w.arrived = append(w.arrived, rl)
 			if fs.arrive(rl, address) {
 				if cdn {
 					xmlError(w, http.StatusTooManyRequests, "SlowDown", "Please reduce your request rate.")
@@ -213,20 +215,6 @@ func (w *answer) write(p []byte) (n int, err error) {
 func (w *answer) count(n int64) {
 	w.sent += n
 	w.f.stats.bytesSent.Add(n)
-}
-
-// plain reports whether a body may go past Write, to be sent by the kernel.
-func (w *answer) plain() bool { return w.rate == 0 && w.cut < 0 }
-
-// ReadFrom lets the connection take bytes straight from a file.
-func (w *answer) ReadFrom(src io.Reader) (int64, error) {
-	w.WriteHeader(http.StatusOK)
-	if rf, ok := w.ResponseWriter.(io.ReaderFrom); ok && w.plain() {
-		n, err := rf.ReadFrom(src)
-		w.count(n)
-		return n, err
-	}
-	return io.Copy(struct{ io.Writer }{w}, src)
 }
 
 // Unwrap is for http.ResponseController.

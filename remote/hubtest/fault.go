@@ -159,13 +159,13 @@ func (f *faults) arrive(r *rule, address string) bool {
 	return over && f.fire(r)
 }
 
-// leave ends what arrive counted for a request.
+// leave ends what arrive counted.
 func (f *faults) leave(rules []*rule, address string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, r := range rules {
-		if r.Fault.Fault == "max-connections" && r.active[address] > 0 {
-			r.active[address]--
+		if r.active[address]--; r.active[address] == 0 {
+			delete(r.active, address)
 		}
 	}
 }

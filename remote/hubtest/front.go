@@ -129,9 +129,8 @@ func (f *front) serve(rw http.ResponseWriter, r *http.Request, e endpoint) {
 			f.stats.commit()
 		}
 	}
-	rules := f.faults.match(r, e.isCDN)
-	defer f.faults.leave(rules, address)
-	if !w.meet(rules, rt.name, address, e.isCDN, h) {
+	defer func() { f.faults.leave(w.arrived, address) }()
+	if !w.meet(f.faults.match(r, e.isCDN), rt.name, address, e.isCDN, h) {
 		h(w, r)
 	}
 }
@@ -202,11 +201,26 @@ func (f *front) enter(w http.ResponseWriter, r *http.Request, rt *route, q *requ
 // redirectRepo answers 307 with the same URL under the current id, so that
 // method and body are kept.
 func redirectRepo(w http.ResponseWriter, r *http.Request, from, to hub.Repo) {
-	location := strings.Replace(r.URL.EscapedPath(), "/"+from.ID(), "/"+to.ID(), 1)
+	location := renamed(r.URL.EscapedPath(), from.ID(), to.ID())
 	if r.URL.RawQuery != "" {
 		location += "?" + r.URL.RawQuery
 	}
 	seeOther(w, http.StatusTemporaryRedirect, location)
+}
+
+// renamed replaces the id in a path, where it stands as whole segments.
+func renamed(path, from, to string) string {
+	for i := 0; ; {
+		j := strings.Index(path[i:], "/"+from)
+		if j < 0 {
+			return path
+		}
+		i += j + 1
+		rest := path[i+len(from):]
+		if rest == "" || rest[0] == '/' || strings.HasPrefix(rest, ".git/") {
+			return path[:i] + to + rest
+		}
+	}
 }
 
 // seeOther answers with a redirect and its little text.

@@ -229,6 +229,19 @@ func TestRepoRedirects(t *testing.T) {
 	}
 }
 
+func TestRenamed(t *testing.T) {
+	for _, tt := range []struct{ path, from, want string }{
+		{"/datasets/d/resolve/main/d", "d", "/datasets/n/d/resolve/main/d"},
+		{"/api/datasets/d", "d", "/api/datasets/n/d"},
+		{"/d.git/info/lfs/objects/batch", "d", "/n/d.git/info/lfs/objects/batch"},
+		{"/a/d.x/a/d/y", "a/d", "/a/d.x/n/d/y"},
+	} {
+		if got := renamed(tt.path, tt.from, "n/d"); got != tt.want {
+			t.Errorf("%s: %s, want %s", tt.path, got, tt.want)
+		}
+	}
+}
+
 func TestRouter(t *testing.T) {
 	rt := newRouter((&front{hub: &Hub{}}).readRoutes(), false)
 	for _, tt := range []struct {

@@ -15,15 +15,19 @@ type pacer struct {
 
 type pacerKey struct{}
 
-// paceChunk bounds one burst. Sleeps below a millisecond are saved up, since
-// timers are not that exact.
-const paceChunk = 64 << 10
+// Timers are late and coarse: sleeps below a millisecond are saved up, and a
+// connection that is late by less than paceSlack catches up. More is idleness,
+// which earns nothing.
+const (
+	paceChunk = 64 << 10 // bytes of one burst
+	paceSlack = 5 * time.Millisecond
+)
 
 // pace waits until n more bytes may have passed at rate bytes per second.
 func (p *pacer) pace(ctx context.Context, n int, rate int64) error {
 	now := time.Now()
 	p.mu.Lock()
-	if p.next.Before(now) {
+	if now.Sub(p.next) > paceSlack {
 		p.next = now
 	}
 	p.next = p.next.Add(time.Duration(float64(n) / float64(rate) * float64(time.Second)))
