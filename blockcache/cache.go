@@ -209,6 +209,13 @@ func (c *Cache) File(id hub.ContentID, src Source) (*File, error) {
 		return nil, errors.New("blockcache: cache is closed")
 	}
 	o := c.objects[id]
+	for o != nil && o.dead != nil {
+		buried := o.buried
+		c.mu.Unlock()
+		<-buried // the removal of a few files
+		c.mu.Lock()
+		o = c.objects[id]
+	}
 	if o == nil {
 		o = newObject(c, id)
 		c.objects[id] = o

@@ -21,6 +21,7 @@ type diskFile struct {
 	writer    bool     // holds the flock on the partial index
 	parsed    int64    // bytes of idx that are in recs
 	looked    time.Time
+	restarted bool // idx was emptied: recs are void
 
 	// Guarded by Cache.mu.
 	complete bool
@@ -156,6 +157,12 @@ func (t *diskTier) openFile(id hub.ContentID) *diskFile {
 		return d
 	}
 	d.data, d.idx = data, idx
+	if st, err := data.Stat(); err != nil || st.Size() != d.size {
+		// The index speaks of other data; the writer starts it anew.
+		d.close()
+		d.data, d.idx = nil, nil
+		return d
+	}
 	if fresh, err := d.tail(); err == nil {
 		for _, r := range fresh {
 			d.add(r.idx, r.chunks, 0, &r.sums)
@@ -258,8 +265,13 @@ func (t *diskTier) becomeWriter(id hub.ContentID, d *diskFile) (fresh []freshRec
 			return nil, false, err
 		}
 	}
+	have, err := d.data.Stat()
+	if err != nil {
+		return nil, false, err
+	}
 	fresh, err = d.tail()
-	if errors.Is(err, errBadIndex) || st.Size() < recordSize {
+	if errors.Is(err, errBadIndex) || st.Size() < recordSize || have.Size() != d.size {
+		fresh, d.restarted = nil, true
 		if err := d.idx.Truncate(0); err != nil {
 			return nil, false, err
 		}

@@ -84,6 +84,17 @@ func (o *object) follow() {
 	}
 }
 
+// void forgets what was on disk. Cache.mu is held.
+func (o *object) void(d *diskFile) {
+	clear(d.recs)
+	d.chunks, d.trusted = 0, 0
+	for i := range o.beyond {
+		if b := o.blocks[i]; b == nil || !b.complete() {
+			delete(o.beyond, i)
+		}
+	}
+}
+
 // readDisk reads chunks of block idx into data and returns those that are not
 // what their record says; they are absent from then on. No lock is held.
 func (o *object) readDisk(d *diskFile, idx int64, chunks uint8, data []byte) (bad uint8) {
@@ -136,16 +147,10 @@ func (o *object) readDisk(d *diskFile, idx int64, chunks uint8, data []byte) (ba
 	wasComplete := bad != 0 && d.complete
 	if wasComplete {
 		d.complete = false
-		clear(d.recs)
-		d.chunks, d.trusted = 0, 0
+		o.void(d)
 		o.unstored = true // for this session: the files are gone
 		if o.hashed < o.nblocks {
 			o.verified = false
-			for i := range o.beyond {
-				if b := o.blocks[i]; b == nil || !b.complete() {
-					delete(o.beyond, i)
-				}
-			}
 		}
 	}
 	c.mu.Unlock()

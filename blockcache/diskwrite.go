@@ -180,6 +180,10 @@ func (o *object) merge(d *diskFile, fresh []freshRecord) {
 	o.c.mu.Lock()
 	defer o.c.mu.Unlock()
 	d.writing = d.writer
+	if d.restarted {
+		d.restarted = false
+		o.void(d)
+	}
 	for _, r := range fresh {
 		d.add(r.idx, r.chunks, 0, &r.sums)
 		if d.full(r.idx, o.blockLen(r.idx)) {
@@ -213,11 +217,19 @@ func (o *object) finish() error {
 	}
 	if doubtful {
 		buf := make([]byte, blockSize)
+		bad := false
 		for i := range o.nblocks {
 			n := o.blockLen(i)
-			if c.ctx.Err() != nil || o.readDisk(d, i, fullMask(n), buf[:n]) != 0 {
-				return nil // the fill replaces it
+			if c.ctx.Err() != nil {
+				return nil
 			}
+			bad = o.readDisk(d, i, fullMask(n), buf[:n]) != 0 || bad
+		}
+		if bad {
+			c.mu.Lock()
+			o.settle() // now with chunks to fill
+			c.mu.Unlock()
+			return nil
 		}
 	}
 	if err := unix.Fdatasync(int(d.data.Fd())); err != nil {

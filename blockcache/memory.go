@@ -19,17 +19,18 @@ const (
 // are not in have, and pins the block while it does; whoever pins the block
 // may read the chunks in have without the lock.
 type block struct {
-	o      *object
-	idx    int64
-	data   []byte // len is the block's size
-	have   uint8  // valid chunks
-	queued uint8  // chunks that are waiting for the disk writer
-	pins   int    // 0 means it is in one of the lists of memory
-	readTo int    // end of what readers have seen
-	hot    bool   // was read again
-	list   segment
-	gone   bool          // not in object.blocks any more; freed at the last unpin
-	wait   chan struct{} // closed at the next change of have or end of a flight
+	o       *object
+	idx     int64
+	data    []byte // len is the block's size
+	have    uint8  // valid chunks
+	queued  uint8  // chunks that are waiting for the disk writer
+	pins    int    // 0 means it is in one of the lists of memory
+	readTo  int    // end of what readers have seen
+	hot     bool   // was read again
+	list    segment
+	chained bool          // pinned for the hasher
+	gone    bool          // not in object.blocks any more; freed at the last unpin
+	wait    chan struct{} // closed at the next change of have or end of a flight
 }
 
 type segment uint8

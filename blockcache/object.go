@@ -26,6 +26,7 @@ type object struct {
 	blocks  map[int64]*block
 	flights []*flight
 	dead    error
+	buried  chan struct{} // of a dead object: closed when its files are gone
 
 	disk     *diskFile // nil without users, without a tier, and for small objects
 	onDisk   bool      // small objects: stored, as far as this process knows
@@ -41,7 +42,7 @@ type object struct {
 	hashed   int64              // blocks in hash
 	sums     [][perBlock]uint32 // CRC-32C of the chunks of those blocks
 	hashing  bool
-	chained  int64         // blocks [hashed, chained) are pinned for the hasher
+	chained  int64         // blocks [hashed, chained) wait for the hasher, pinned or on disk
 	verdict  chan struct{} // closed when verification ends or is given up
 	filling  bool
 }
@@ -104,7 +105,7 @@ func (o *object) forgetOne(b *block) {
 
 // retire removes the object from the cache once nothing holds it.
 func (o *object) retire() {
-	if o.users == 0 && len(o.blocks) == 0 && len(o.flights) == 0 && o.c.objects[o.id] == o {
+	if o.dead == nil && o.users == 0 && len(o.blocks) == 0 && len(o.flights) == 0 && o.c.objects[o.id] == o {
 		delete(o.c.objects, o.id)
 	}
 }

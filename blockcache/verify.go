@@ -111,10 +111,11 @@ func (o *object) chain() {
 		if b == nil || !b.complete() {
 			break
 		}
-		if (o.chained-o.hashed)*blockSize > o.c.mem.limit/4 && o.disk.full(b.idx, len(b.data)) {
-			break // it can be read again from disk
-		}
-		o.c.mem.pin(b)
+		long := (o.chained-o.hashed)*blockSize > o.c.mem.limit/4
+		if !long || !o.disk.full(b.idx, len(b.data)) {
+			o.c.mem.pin(b)
+			b.chained = true
+		} // else it can be read again from disk
 		o.chained++
 	}
 	if o.chained > o.hashed {
@@ -152,9 +153,9 @@ func (o *object) runHasher() {
 			c.mem.pin(b)
 			data = b.data
 			c.mu.Unlock()
-		case o.absent() == 0 && o.disk.full(i, n):
-			// Only when everything is there: a half-read object is not
-			// worth a pass over the disk.
+		case (o.absent() == 0 || i < o.chained) && o.disk.full(i, n):
+			// Only when everything is there, or a reader has been here: a
+			// half-read object is not worth a pass over the disk.
 			d := o.disk
 			c.mu.Unlock()
 			if scratch == nil {
@@ -166,15 +167,14 @@ func (o *object) runHasher() {
 				continue // it is absent now
 			}
 		default:
+			o.unchain() // a link may have failed its checksum
 			o.endHasher()
 			return
 		}
 		o.hash.Write(data)
 		sums := chunkSums(data, fullMask(n))
 		c.mu.Lock()
-		if i < o.chained {
-			c.mem.unpin(o.blocks[i]) // in the chain, so in memory
-		}
+		o.unlink(i)
 		if b != nil {
 			c.mem.unpin(b)
 		}
@@ -182,7 +182,6 @@ func (o *object) runHasher() {
 		delete(o.beyond, i)
 		o.sums = append(o.sums, sums)
 		o.hashed++
-		o.chainMore()
 	}
 	if o.hashed == o.nblocks && o.dead == nil && !o.verified {
 		if hashIs(o.hash, o.id) {
@@ -196,11 +195,11 @@ func (o *object) runHasher() {
 	o.endHasher()
 }
 
-// chainMore extends the chain over blocks it left out while it was long.
-func (o *object) chainMore() {
-	for b := o.blocks[o.chained]; b != nil && b.complete() && (o.chained-o.hashed)*blockSize <= o.c.mem.limit/4; b = o.blocks[o.chained] {
-		o.c.mem.pin(b)
-		o.chained++
+// unlink takes block i out of the chain.
+func (o *object) unlink(i int64) {
+	if b := o.blocks[i]; b != nil && b.chained {
+		b.chained = false
+		o.c.mem.unpin(b)
 	}
 }
 
@@ -217,20 +216,19 @@ func (o *object) endHasher() {
 
 func (o *object) unchain() {
 	for i := o.hashed; i < o.chained; i++ {
-		if b := o.blocks[i]; b != nil {
-			o.c.mem.unpin(b)
-		}
+		o.unlink(i)
 	}
 	o.chained = o.hashed
 }
 
-// condemn drops a corrupt object and everything that is cached of it.
+// condemn drops a corrupt object and everything that is cached of it. The
+// object stays in Cache.objects until its files are gone, so that the next
+// handle does not find them; until then File waits for buried. It is called by
+// the hasher, with Cache.mu held but for the removal.
 func (o *object) condemn() {
 	c := o.c
 	o.dead = ErrCorrupt
-	if c.objects[o.id] == o {
-		delete(c.objects, o.id)
-	}
+	o.buried = make(chan struct{})
 	for _, fl := range o.flights {
 		fl.abort()
 	}
@@ -240,17 +238,15 @@ func (o *object) condemn() {
 		o.forgetOne(b)
 	}
 	if c.tier != nil {
-		o.users++
-		c.wg.Go(func() {
-			o.ioMu.Lock()
-			c.tier.remove(o.id)
-			o.ioMu.Unlock()
-			c.leave(o)
-			c.mu.Lock()
-			c.noteCorrupt(o.id)
-			c.mu.Unlock()
-		})
-		return
+		c.mu.Unlock()
+		o.ioMu.Lock()
+		c.tier.remove(o.id)
+		o.ioMu.Unlock()
+		c.mu.Lock()
 	}
+	if c.objects[o.id] == o {
+		delete(c.objects, o.id)
+	}
+	close(o.buried)
 	c.noteCorrupt(o.id)
 }
