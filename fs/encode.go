@@ -148,7 +148,9 @@ func decodeListing(file []byte) (*listing, error) {
 		}
 		names = append(names, c.take(c.uvarint())...)
 		ends[i] = uint32(len(names))
-		it.size = int64(c.uvarint())
+		if it.size = int64(c.uvarint()); it.size < 0 || it.size > hub.MaxSize {
+			return nil, errCorrupt
+		}
 		it.mtime = c.varint()
 		copy(it.oid[:], c.take(20))
 		if flags[0]&(flagLFS|flagXet) != 0 {

@@ -155,7 +155,6 @@ type Symlink struct {
 	num    uint64
 	target string
 	since  time.Time
-	repo   hub.Repo
 }
 
 // Attr implements Node.

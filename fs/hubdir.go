@@ -206,7 +206,7 @@ func (t *Tree) lookupRepo(ctx context.Context, repo hub.Repo, name, up string) (
 		if to.Namespace != "" {
 			t.visit(space{to.Type, to.Namespace})
 		}
-		return &Symlink{num: inoOf("link", repo.String(), name), target: target, since: st.date(), repo: to}, nil
+		return &Symlink{num: inoOf("link", repo.String(), name), target: target, since: st.date()}, nil
 	}
 	if repo.Namespace != "" {
 		t.visit(space{repo.Type, repo.Namespace})

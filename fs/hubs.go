@@ -122,8 +122,8 @@ func (t *Tree) ours(ctx context.Context) []string {
 	return out
 }
 
-// spacesOf lists the namespaces that are shown for a type: ours, those visited
-// and those of which MetaDir holds something.
+// spacesOf lists the namespaces that are shown for a type: ours and those
+// visited; offline, those of which MetaDir holds something.
 func (t *Tree) spacesOf(ctx context.Context, typ hub.RepoType) []string {
 	out := t.ours(ctx)
 	t.hubs.mu.Lock()
@@ -133,9 +133,11 @@ func (t *Tree) spacesOf(ctx context.Context, typ hub.RepoType) []string {
 		}
 	}
 	t.hubs.mu.Unlock()
-	for _, r := range t.meta.repos() {
-		if r.Type == typ && r.Namespace != "" {
-			out = append(out, r.Namespace)
+	if t.offline {
+		for _, r := range t.meta.repos() {
+			if r.Type == typ && r.Namespace != "" {
+				out = append(out, r.Namespace)
+			}
 		}
 	}
 	slices.Sort(out)
@@ -159,7 +161,8 @@ func (t *Tree) exists(ctx context.Context, s space) (bool, error) {
 			if err == nil {
 				err = checkListed(r, s)
 			}
-			return err == nil, err
+			// The Hub ignores the case of names in a search; in a path it counts.
+			return err == nil && r.Repo.Namespace == s.name, err
 		}
 		return false, nil
 	})
@@ -209,7 +212,7 @@ func (t *Tree) repos(ctx context.Context, s space) (*namespace, error) {
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", s.t.Prefix()+s.name, err)
 			}
-			// The Hub ignores the case of names in a search; here it counts.
+			// As in exists.
 			if r.Repo.Namespace == s.name {
 				n.repos = append(n.repos, r)
 			}
@@ -222,7 +225,7 @@ func (t *Tree) repos(ctx context.Context, s space) (*namespace, error) {
 	return n, err
 }
 
-// find looks in a listing that is at hand; it asks nobody.
+// listed looks in a listing that is at hand; it asks nobody.
 func (t *Tree) listed(r hub.Repo) (hub.RepoInfo, bool) {
 	n, ok := t.hubs.spaces.Get(space{r.Type, r.Namespace})
 	if !ok || t.now().Sub(n.at) >= hubTTL {

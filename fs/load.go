@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	iofs "io/fs"
 	"maps"
@@ -239,6 +240,11 @@ func (st *state) fill(ctx context.Context) {
 		}
 		if err != nil {
 			t.log.Debug("recursive listing failed", "repo", st.where("").String(), "error", err)
+			if !errors.Is(err, hub.ErrBadAnswer) && !gone(err) {
+				st.mu.Lock()
+				st.filled = false // it may work the next time
+				st.mu.Unlock()
+			}
 			return
 		}
 		if e.Type == hub.Directory {

@@ -76,6 +76,7 @@ func (v *view) check(ctx context.Context) (struct{}, error) {
 	st := v.cur.Load()
 	moved, err := v.advance(ctx, st)
 	v.mu.Lock()
+	first := v.failed.IsZero()
 	if err == nil {
 		v.checked, v.failed = v.t.now(), time.Time{}
 	} else {
@@ -83,7 +84,7 @@ func (v *view) check(ctx context.Context) (struct{}, error) {
 	}
 	v.mu.Unlock()
 	switch {
-	case err == nil:
+	case err == nil || !first: // it was said
 	case errors.Is(err, iofs.ErrNotExist) || errors.Is(err, iofs.ErrPermission):
 		// Deleted, or access was taken away. What was shown stays readable as
 		// far as the Hub or the cache lets it.
