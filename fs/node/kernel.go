@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
 )
 
 // What the kernel says about a mount is read from /proc and /sys, never by
@@ -38,23 +39,51 @@ func mounted(dir, device string) bool {
 	return false
 }
 
-// disconnected reports whether the kernel has given up the connection, after
-// which nobody waits for any request. An abort through fusectl shows there as
-// no request waiting, while the one that asks still runs; umount -f as a mount
-// that is gone.
+// disconnected reports whether the kernel has given up the connection, by
+// umount -f or an abort, after which nobody waits for any request. It is
+// called from requests alone: go-fuse keeps the descriptor open until the last
+// of them is answered.
 func (s *Server) disconnected() bool {
-	_, minor, ok := strings.Cut(s.device, ":")
-	if !ok {
+	if s.fd < 0 {
 		return false
 	}
-	waiting, err := os.ReadFile(connections + "/" + minor + "/waiting")
-	if err == nil {
-		return string(bytes.TrimSpace(waiting)) == "0"
-	}
-	return !mounted(s.dir, s.device)
+	p := []unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLIN}}
+	n, err := unix.Poll(p, 0)
+	return err == nil && n > 0 && p[0].Revents&unix.POLLERR != 0
 }
 
-const connections = "/sys/fs/fuse/connections"
+// connectionFD finds the descriptor of the connection that serves the mount on
+// the device, which go-fuse does not give away; -1 if the kernel does not tell
+// which is which (it does since Linux 6.5).
+func connectionFD(dev string) int {
+	_, minor, ok := strings.Cut(dev, ":")
+	if !ok {
+		return -1
+	}
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return -1
+	}
+	for _, e := range fds {
+		if to, err := os.Readlink("/proc/self/fd/" + e.Name()); err != nil || to != device {
+			continue
+		}
+		info, err := os.ReadFile("/proc/self/fdinfo/" + e.Name())
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(string(info)) {
+			id, ok := strings.CutPrefix(line, "fuse_connection:")
+			if !ok || strings.TrimSpace(id) != minor {
+				continue
+			}
+			if fd, err := strconv.Atoi(e.Name()); err == nil {
+				return fd
+			}
+		}
+	}
+	return -1
+}
 
 // raiseReadAhead sets the kernel's read-ahead for the device to kb KiB, which
 // takes root, and returns what it then is, 0 if unknown. FUSE itself can only

@@ -52,7 +52,8 @@ type Server struct {
 	tree   *fs.Tree
 	raw    *fuse.Server
 	dir    string // absolute, without symlinks
-	device string // "major:minor" of the mount, "" until known
+	device string // "major:minor" of the mount, "" if not known
+	fd     int    // of the connection, -1 if not known
 	owner  owner
 	noOpen bool
 	log    *slog.Logger
@@ -102,12 +103,13 @@ func Mount(dir string, tree *fs.Tree, root *fs.Dir, o Options) (*Server, error) 
 	// INIT is answered and nothing else yet: no open can race with the probe.
 	s.setNoNative(probeNative(s.raw, o))
 	s.live.add(top)
+	s.device = mountDevice(dir)
+	s.fd = connectionFD(s.device)
 	s.notifier = newNotifier(logger, notifyPatience, s.notify)
 	go s.serve()
 	if err := s.raw.WaitMount(); err != nil {
 		return nil, errors.Join(fmt.Errorf("mount %s: %w", dir, err), s.Unmount())
 	}
-	s.device = mountDevice(dir)
 	want := o.ReadAheadKB
 	if want == 0 {
 		want = readAheadKB

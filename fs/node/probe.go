@@ -79,7 +79,7 @@ func (p *Probe) tryMount(cacheDir string) (err error) {
 	go srv.Serve() // ends with the mount, for which Unmount waits
 	dev := mountDevice(dir)
 	now := readNumber("/sys/class/bdi/" + dev + "/read_ahead_kb")
-	p.ReadAhead = now > 0 && raiseReadAhead(dev, now+1) > now
+	p.ReadAhead = now > 0 && raiseReadAhead(dev, 2*now) > now
 	return srv.Unmount()
 }
 
