@@ -212,11 +212,15 @@ func (w *world) must(name string, args ...string) string {
 	return r.stdout
 }
 
-// post sends JSON to the Hub as alice and returns the answer.
+// post sends JSON, or the lines of a commit, to the Hub as alice.
 func (w *world) post(path, body string) string {
 	w.t.Helper()
+	kind := "application/json"
+	if strings.Contains(path, "/commit/") {
+		kind = "application/x-ndjson"
+	}
 	return w.must("curl", "-sS", "--fail-with-body", "-X", "POST", "-H", "Authorization: Bearer hf_alice",
-		"-H", "Content-Type: application/json", "--data-binary", body, w.srv.URL+path)
+		"-H", "Content-Type: "+kind, "--data-binary", body, w.srv.URL+path)
 }
 
 // mount is a mounted directory and its daemon.

@@ -130,7 +130,7 @@ func TestWholeHub(t *testing.T) {
 			t.Errorf("%s: %q, %v; want %q", name, got, err, want)
 		}
 	}
-	for name, want := range map[string]string{"gpt2": "openai-community/gpt2", "alice/old": "new"} {
+	for name, want := range map[string]string{"gpt2": "openai-community/gpt2", "alice/old": "../alice/new"} {
 		if got, err := os.Readlink(m.join(name)); err != nil || got != want {
 			t.Errorf("%s leads to %q, %v; want %q", name, got, err, want)
 		}

@@ -60,7 +60,7 @@ func TestTools(t *testing.T) {
 	tools := []struct{ name, script string }{
 		{"ls", `ls -1A; ls -1AR dir`},
 		{"ls -l sizes", `ls -lR --time-style=+ | awk '/^-/ {print $5, $6, $7}'`},
-		{"stat", `stat -c '%n %s %F' * dir/*`},
+		{"stat", `stat -c '%n %s %F' *.* dir/*.txt; stat -c '%n %F' dir dir/deep`},
 		{"cat", `cat README.md config.json empty one.txt`},
 		{"head", `head -c 100 weights.bin | sha256sum; head -n 3 dir/deep/er/x.txt`},
 		{"tail", `tail -c 100 weights.bin | sha256sum; tail -n 3 dir/deep/er/x.txt`},

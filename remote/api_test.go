@@ -216,7 +216,7 @@ func TestResolve(t *testing.T) {
 	if err != nil || got != want {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if want := "/api/datasets/new/name/revision/refs%2Fpr%2F1?expand=sha&expand=lastModified&expand=private"; asked != want {
+	if want := "/api/datasets/new/name/revision/refs%2Fpr%2F1?expand=sha&expand=lastModified&expand=private&expand=gated"; asked != want {
 		t.Errorf("asked %s, want %s", asked, want)
 	}
 	asked = ""

@@ -16,6 +16,8 @@ type repoInfo struct {
 	SHA          string `json:"sha"`
 	LastModified string `json:"lastModified"`
 	Private      bool   `json:"private"`
+	// Gated is false, "auto" or "manual".
+	Gated any `json:"gated"`
 }
 
 // Resolve pins ref to a commit (hub-protocol §3.1). The Snapshot carries the
@@ -23,7 +25,11 @@ type repoInfo struct {
 // canonical id. The snapshot's time is that of the repository's last change.
 func (c *Client) Resolve(ctx context.Context, ref hub.Ref) (hub.Snapshot, error) {
 	k := call{op: "resolve", repo: ref.Repo}
-	info, err := c.info(ctx, k, ref, "?expand=sha&expand=lastModified&expand=private")
+	query := "?expand=sha&expand=lastModified&expand=private"
+	if ref.Repo.Type != hub.Space { // spaces cannot be gated, and refuse the word
+		query += "&expand=gated"
+	}
+	info, err := c.info(ctx, k, ref, query)
 	if err != nil {
 		return hub.Snapshot{}, err
 	}
@@ -31,10 +37,11 @@ func (c *Client) Resolve(ctx context.Context, ref hub.Ref) (hub.Snapshot, error)
 	if !ok {
 		return hub.Snapshot{}, k.bad("the repository calls itself %q", info.ID)
 	}
+	gate, _ := info.Gated.(string)
 	when, _ := time.Parse(time.RFC3339, info.LastModified) // zero if not said
 	return hub.Snapshot{
 		Ref:    hub.Ref{Repo: repo, Revision: ref.Revision},
-		Commit: hub.CommitID(info.SHA), Time: when.UTC(), Private: info.Private,
+		Commit: hub.CommitID(info.SHA), Time: when.UTC(), Private: info.Private, Gated: gate != "",
 	}, nil
 }
 

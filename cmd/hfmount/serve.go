@@ -61,6 +61,13 @@ func serve(ctx context.Context, cfg mountConfig, log *slog.Logger, ready func(li
 	m := &mounted{cfg: cfg, stack: st, loc: cfg.loc, started: time.Now()}
 	if v, ok := m.view(); ok {
 		m.loc.Repo, m.commit = v.Snapshot.Ref.Repo, v.Snapshot.Commit
+		// Its listing is open to all; that nothing can be read is said now
+		// rather than at the first read.
+		if v.Snapshot.Gated {
+			if err := st.client.AuthCheck(start, m.loc.Repo, false); err != nil {
+				return &repoError{cfg.loc, cfg.endpoint, err}
+			}
+		}
 	}
 	m.server, err = node.Mount(cfg.dir, st.tree, root, node.Options{
 		FSName:     cfg.loc.String(),

@@ -40,6 +40,9 @@ type Snapshot struct {
 	// the Hub says no better.
 	Time    time.Time
 	Private bool
+	// Gated repositories list their files to everybody, and give their content
+	// only to accounts that were let in (hub-protocol §5.1).
+	Gated bool
 }
 
 // EntryType says what an [Entry] is.
