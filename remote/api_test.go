@@ -198,7 +198,7 @@ func TestResolve(t *testing.T) {
 	var asked string
 	c := newTest(t, roundTrip(func(req *http.Request) (*http.Response, error) {
 		asked = req.URL.RequestURI()
-		resp := reply(200, nil, `{"id":"new/name","sha":"`+string(commit)+`","lastModified":"2026-07-01T12:00:00.000Z","private":true}`)
+		resp := reply(200, nil, `{"id":"new/name","sha":"`+string(commit)+`","lastModified":"2026-07-01T12:00:00.000Z","private":true,"gated":"auto"}`)
 		if strings.HasPrefix(asked, "/api/datasets/gpt2/") {
 			resp = reply(307, map[string]string{"Location": strings.Replace(asked, "gpt2", "new/name", 1)}, "Temporary Redirect")
 		}
@@ -211,7 +211,7 @@ func TestResolve(t *testing.T) {
 	got, err := c.Resolve(t.Context(), hub.Ref{Repo: hub.Repo{Type: hub.Dataset, Name: "gpt2"}, Revision: "refs/pr/1"})
 	want := hub.Snapshot{
 		Ref:    hub.Ref{Repo: hub.Repo{Type: hub.Dataset, Namespace: "new", Name: "name"}, Revision: "refs/pr/1"},
-		Commit: commit, Time: time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC), Private: true,
+		Commit: commit, Time: time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC), Private: true, Gated: true,
 	}
 	if err != nil || got != want {
 		t.Errorf("%+v, %v", got, err)

@@ -61,7 +61,7 @@ func (c *Client) OpenRange(ctx context.Context, s hub.Snapshot, e hub.Entry, off
 	}
 	r := &stream{
 		c: c, k: k, ctx: ctx, key: key, resolve: resolve, trace: newTraceID(),
-		pos: off, end: off + n, urgent: urgent, since: now,
+		start: off, pos: off, end: off + n, urgent: urgent, since: now,
 	}
 	if err := r.open(); err != nil {
 		return nil, err
@@ -77,6 +77,7 @@ type stream struct {
 	key     placeKey
 	resolve *url.URL
 	trace   string
+	start   int64
 	end     int64
 	urgent  bool
 
@@ -239,7 +240,10 @@ func (r *stream) fail(err error) error {
 	r.c.stats.stalls.remove(r)
 	r.c.stats.failed(err)
 	if errors.Is(err, hub.ErrUnavailable) || errors.Is(err, hub.ErrBadAnswer) {
-		r.c.fails.add(r.key.content, r.pos, r.end, err, time.Now())
+		// A reader who wants the same again may begin somewhat earlier, at the
+		// beginning of his block or of his small file; what lies between was
+		// delivered just now.
+		r.c.fails.add(r.key.content, max(r.start, r.pos-failBefore), r.end, err, time.Now())
 		r.c.o.Logger.Warn("read failed", "offset", r.pos, "error", err)
 	}
 	return err

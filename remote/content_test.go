@@ -253,6 +253,32 @@ func TestFailsFastAndStalls(t *testing.T) {
 	})
 }
 
+// TestFailsFastFromTheBlock: the range began before the byte that did not come,
+// and so does the next attempt.
+func TestFailsFastFromTheBlock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{data: testData(5000), lfs: true, shape: 'B'}
+		s.fault = func(n int, req *http.Request) *http.Response {
+			if req.URL.Host != "cdn.test" {
+				return nil
+			}
+			if n == 1 {
+				return broken(s.right(req), req, 700, false)
+			}
+			return reply(503, nil, "")
+		}
+		c := newTest(t, s, func(o *Options) { o.ReadTimeout = 20 * time.Second })
+		got, err := readRange(t.Context(), c, s, 1000, 1000)
+		if !errors.Is(err, hub.ErrUnavailable) || !bytes.Equal(got, s.data[1000:1700]) {
+			t.Fatalf("%d bytes, %v", len(got), err)
+		}
+		at := time.Now()
+		if _, err := readRange(t.Context(), c, s, 1000, 1000); !errors.Is(err, hub.ErrUnavailable) || time.Since(at) != 0 {
+			t.Errorf("%v after %v", err, time.Since(at))
+		}
+	})
+}
+
 func TestIgnoredRange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &script{data: testData(1 << 16), lfs: true, shape: 'B'}

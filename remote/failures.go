@@ -10,7 +10,10 @@ import (
 const (
 	// failFast is how long a range that was given up fails without a request,
 	// so that one dead fault is not waited for by every reader in turn.
-	failFast    = 5 * time.Second
+	failFast = 5 * time.Second
+	// failBefore is how many bytes before the one that did not come belong to
+	// the failure.
+	failBefore  = 8 << 20
 	maxFailures = 1024
 )
 

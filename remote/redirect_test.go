@@ -2,6 +2,7 @@ package remote
 
 import (
 	"compress/gzip"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/http"
@@ -147,6 +148,34 @@ func TestLyingServer(t *testing.T) {
 		}
 		_ = c.Close()
 		srv.Close()
+	}
+}
+
+// TestProtocols: HTTP/2 for the Hub, never for content.
+func TestProtocols(t *testing.T) {
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		w.Header().Set("X-Proto", req.Proto)
+	}))
+	srv.EnableHTTP2 = true
+	srv.StartTLS()
+	defer srv.Close()
+	roots := srv.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
+	api, content := newTransports(4)
+	for want, tr := range map[string]*http.Transport{"HTTP/2.0": api, "HTTP/1.1": content} {
+		tr.TLSClientConfig = &tls.Config{RootCAs: roots}
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, srv.URL, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := tr.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if got := resp.Header.Get("X-Proto"); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+		tr.CloseIdleConnections()
 	}
 }
 
