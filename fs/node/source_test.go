@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unsafe"
 
 	"hfmount/remote/hub"
 )
@@ -28,7 +29,7 @@ var testRepo = hub.Repo{Namespace: "acme", Name: "tiny"}
 type source struct {
 	mu     sync.Mutex
 	commit int               // guarded by mu
-	files  map[string][]byte // guarded by mu; the contents are not modified
+	files  map[string][]byte // guarded by mu; neither it nor the contents are modified
 	flow   chan struct{}     // closed while not stalled; guarded by mu
 	waits  int               // guarded by mu
 }
@@ -144,6 +145,9 @@ func entries(files map[string][]byte, dir string, recursive bool) []hub.Entry {
 			continue
 		}
 		for d := path.Dir(name); d != "." && d != dir; d = path.Dir(d) {
+			if _, ok := found[d]; ok {
+				continue
+			}
 			if recursive || path.Dir(d) == cmp.Or(dir, ".") {
 				found[d] = hub.Entry{Path: d, Type: hub.Directory, OID: treeOID(files, d)}
 			}
@@ -155,7 +159,23 @@ func entries(files map[string][]byte, dir string, recursive bool) []hub.Entry {
 	return slices.SortedFunc(maps.Values(found), func(a, b hub.Entry) int { return strings.Compare(a.Path, b.Path) })
 }
 
+// sums remembers what was hashed, by address: contents are not modified.
+var sums sync.Map
+
 func fileEntry(name string, data []byte) hub.Entry {
+	key := struct {
+		name string
+		at   *byte
+	}{name, unsafe.SliceData(data)}
+	if e, ok := sums.Load(key); ok {
+		return e.(hub.Entry)
+	}
+	e := hashEntry(name, data)
+	sums.Store(key, e)
+	return e
+}
+
+func hashEntry(name string, data []byte) hub.Entry {
 	e := hub.Entry{Path: name, Size: int64(len(data)), OID: gitOID(data)}
 	if strings.HasSuffix(name, ".safetensors") || strings.HasSuffix(name, ".bin") {
 		sum := sha256.Sum256(data)
@@ -177,7 +197,7 @@ func treeOID(files map[string][]byte, dir string) string {
 	h := sha1.New()
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		if strings.HasPrefix(name, dir+"/") {
-			fmt.Fprintf(h, "%s %s\n", name, gitOID(files[name]))
+			fmt.Fprintf(h, "%s %s\n", name, fileEntry(name, files[name]).OID)
 		}
 	}
 	return hex.EncodeToString(h.Sum(nil))
