@@ -41,7 +41,7 @@ make_sample() {
     local header='{"embed.weight":{"dtype":"F32","shape":[6144,1024],"data_offsets":[0,25165824]}}'
     {
         printf "\\x$(printf %02x ${#header})\\0\\0\\0\\0\\0\\0\\0%s" "$header"
-        awk 'BEGIN { for (i = 0; i < 2700000; i++) printf "%08x ", (i * 2654435761) % 4294967296 }' | head -c 25165824 || true
+        awk 'BEGIN { for (i = 0; i < 2800000; i++) printf "%08x ", (i * 7919) % 16777213 }' | head -c 25165824 || true
     } >"$weights.part"
     mv "$weights.part" "$weights"
 }

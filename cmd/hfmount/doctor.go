@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	iofs "io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -198,15 +199,21 @@ func checkHub(ctx context.Context, cfg storeConfig) []finding {
 	defer client.Close()
 	ctx, cancel := context.WithTimeout(ctx, hubPatience)
 	defer cancel()
-	account, err := client.WhoAmI(ctx)
-	answered := err == nil || errors.Is(err, hub.ErrUnauthorized) || errors.Is(err, hub.ErrBadToken) || errors.Is(err, hub.ErrForbidden)
+	var account hub.Account
+	if token != "" {
+		account, err = client.WhoAmI(ctx)
+	} else {
+		// Any answer will do, and a Hub answers for a repository it does not have.
+		_, err = client.Resolve(ctx, hub.Ref{Repo: hub.Repo{Namespace: "hfmount", Name: "doctor"}})
+	}
+	answered := err == nil || errors.Is(err, iofs.ErrPermission) || errors.Is(err, iofs.ErrNotExist)
 	endpoint := finding{"endpoint", findingOK, cfg.endpoint + " answers", ""}
 	if !answered {
 		f := explain(err)
 		return []finding{{"endpoint", findingBroken, cfg.endpoint + ": " + f.text, "check the network, the proxy settings and HF_ENDPOINT"}}
 	}
 	switch {
-	case err == nil:
+	case token != "" && err == nil:
 		return []finding{endpoint, {"token", findingOK, "of " + account.Name, ""}}
 	case token == "":
 		return []finding{endpoint, {"token", findingNote, "none: public repositories only, at lower rates", "log in with `hf auth login`, or set HF_TOKEN"}}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
 )
 
 const fsType = "fuse.hfmount"
@@ -87,18 +88,19 @@ func realPath(abs string) string {
 	return filepath.Join(realPath(parent), filepath.Base(abs))
 }
 
-// statPatience is how long a mount may take to answer stat before it counts
-// as hanging.
+// statPatience is how long a mount may take to answer before it counts as
+// hanging.
 const statPatience = 3 * time.Second
 
-// stale reports whether the process that served the mount at dir is gone.
+// stale reports whether the process that served the mount at dir is gone. It
+// asks for what the kernel never answers from its own memory, as it does stat.
 func stale(dir string) bool {
 	result := make(chan error, 1)
 	// A dead mount answers at once; one whose Hub hangs may not. The goroutine
 	// then ends when the mount does.
 	go func() {
-		_, err := os.Stat(dir)
-		result <- err
+		var st unix.Statfs_t
+		result <- unix.Statfs(dir, &st)
 	}()
 	select {
 	case err := <-result:

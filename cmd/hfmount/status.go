@@ -149,15 +149,17 @@ func silentStatus(m kernelMount) mountStatus {
 			s.Repo, s.Revision = m.source, ""
 		}
 	}
-	hint := "its process hangs or is another user's; `hfmount unmount " + m.dir + "` ends the mount"
+	text := "its process does not answer"
+	hint := "it hangs or is another user's; `hfmount unmount " + m.dir + "` ends the mount"
 	if d, ok := findDaemon(m.dir); ok {
 		s.PID = d.pid
 	} else if stale(m.dir) {
 		s.State = stateStale
-		hint = "its process is gone; clear it with `hfmount unmount " + m.dir + "`"
+		text = "its process is gone"
+		hint = "clear it with `hfmount unmount " + m.dir + "`"
 	}
 	s.ReadOnlyReason = s.State
-	s.LastError = &errorStatus{Time: time.Now().Truncate(time.Second), Text: s.State, Hint: hint}
+	s.LastError = &errorStatus{Time: time.Now().Truncate(time.Second), Text: text, Hint: hint}
 	return s.normal()
 }
 
