@@ -2,7 +2,6 @@ package hubtest
 
 import (
 	"bytes"
-	"fmt"
 	"path"
 	"regexp"
 	"slices"
@@ -244,12 +243,8 @@ func attributesLine(p string) string {
 		case c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\v' || c == '\f':
 			b.WriteString("[[:space:]]")
 		case strings.ContainsRune(`*?[\`, c), i == 0 && strings.ContainsRune(`#!"`, c):
-			// A class holds even a backslash, which git reads there too only doubled.
-			if c == '\\' {
-				b.WriteString(`\\`)
-			} else {
-				fmt.Fprintf(&b, "[%c]", c)
-			}
+			b.WriteByte('\\')
+			b.WriteRune(c)
 		default:
 			b.WriteRune(c)
 		}
