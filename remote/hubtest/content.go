@@ -22,7 +22,7 @@ type content struct {
 }
 
 // gzipMost is the size up to which text is compressed, in bytes.
-const gzipMost = 10 << 20
+const gzipMost = 1 << 20
 
 // sendContent answers with a file or a range of it, under the rules of
 // hub-protocol §4.5, and with the faults of bodies.

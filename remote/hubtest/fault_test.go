@@ -256,6 +256,29 @@ func TestCommitFaults(t *testing.T) {
 	})
 }
 
+func TestUploadFault(t *testing.T) {
+	b := filled(t)
+	b.faults(Fault{Fault: "lfs-403", Times: 1})
+	if got := b.get(b.cdnURL()); got.status != 200 {
+		t.Errorf("a download: %d", got.status)
+	}
+	b.fired(0)
+	const oid = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824" // of "hello"
+	batch := decode[struct {
+		Objects []struct {
+			Actions struct{ Upload struct{ Href string } }
+		}
+	}](t, b.do("POST", "/ada/tiny.git/info/lfs/objects/batch", "as", "ada", "Content-Type", "application/vnd.git-lfs+json",
+		"body", `{"operation":"upload","transfers":["basic"],"objects":[{"oid":"`+oid+`","size":5}]}`))
+	href := batch.Objects[0].Actions.Upload.Href
+	for _, want := range []int{403, 200} {
+		if got := b.do("PUT", href, "body", "hello"); got.status != want {
+			t.Errorf("PUT: %d, want %d: %s", got.status, want, got.body)
+		}
+	}
+	b.fired(1)
+}
+
 // TestSocketFaults breaks real connections.
 func TestSocketFaults(t *testing.T) {
 	b := filled(t)

@@ -46,14 +46,17 @@ type endpoint struct {
 	front    *front
 	hub, cdn string // origins without a trailing slash
 	isCDN    bool
-	// respell: the Hub listens on all addresses, so both origins are spelled
-	// with the host name the client used.
-	respell bool
+	anyCDN   bool // the CDN listens on all addresses
 }
 
 func (e endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if e.respell {
-		e.hub, e.cdn = respell(e.hub, r.Host), respell(e.cdn, r.Host)
+	// The Hub is whatever the client calls it: one spelling has to serve for
+	// all links that stay on the Hub (hub-protocol §15.2).
+	if !e.isCDN && r.Host != "" {
+		e.hub = "http://" + r.Host
+		if e.anyCDN {
+			e.cdn = onHost(e.cdn, r.Host)
+		}
 	}
 	f := e.front
 	if !e.isCDN && f.hub.opts.Admin && strings.HasPrefix(r.URL.Path, "/_hub/") {
@@ -63,7 +66,9 @@ func (e endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.serve(w, r, e)
 }
 
-func respell(origin, host string) string {
+// onHost replaces the host name of an origin by that of another and keeps the
+// port.
+func onHost(origin, host string) string {
 	u, err := url.Parse(origin)
 	if err != nil {
 		return origin

@@ -229,6 +229,18 @@ func TestRepoRedirects(t *testing.T) {
 	}
 }
 
+func TestOnHost(t *testing.T) {
+	for _, tt := range []struct{ host, want string }{
+		{"hub.example:8765", "http://hub.example:9000"},
+		{"hub.example", "http://hub.example:9000"},
+		{"[::1]:8765", "http://[::1]:9000"},
+	} {
+		if got := onHost("http://127.0.0.1:9000", tt.host); got != tt.want {
+			t.Errorf("%s: %s, want %s", tt.host, got, tt.want)
+		}
+	}
+}
+
 func TestRenamed(t *testing.T) {
 	for _, tt := range []struct{ path, from, want string }{
 		{"/datasets/d/resolve/main/d", "d", "/datasets/n/d/resolve/main/d"},

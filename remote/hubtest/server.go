@@ -33,7 +33,7 @@ func (h *Hub) Listen(addr, cdnAddr string) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{URL: origin(lh), CDNURL: origin(lc), tasks: newTasks()}
-	e := endpoint{front: h.front, hub: s.URL, cdn: s.CDNURL, respell: unspecified(lh) && unspecified(lc)}
+	e := endpoint{front: h.front, hub: s.URL, cdn: s.CDNURL, anyCDN: unspecified(lc)}
 	s.serve(lh, h, e)
 	e.isCDN = true
 	s.serve(lc, h, e)
