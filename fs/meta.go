@@ -180,7 +180,8 @@ type savedRef struct {
 	Name      string       `json:"name"` // the repository's name then
 	Commit    hub.CommitID `json:"commit"`
 	Time      time.Time    `json:"time"`
-	Private   bool         `json:"private"`
+	Private   bool         `json:"private,omitempty"`
+	Gated     bool         `json:"gated,omitempty"`
 }
 
 func (m *meta) refFile(ref hub.Ref) string {
@@ -197,7 +198,7 @@ func (m *meta) keepRef(ref hub.Ref, s hub.Snapshot) {
 	if name == "" {
 		return
 	}
-	b, err := json.Marshal(savedRef{ref.Rev(), s.Ref.Repo.Namespace, s.Ref.Repo.Name, s.Commit, s.Time, s.Private})
+	b, err := json.Marshal(savedRef{ref.Rev(), s.Ref.Repo.Namespace, s.Ref.Repo.Name, s.Commit, s.Time, s.Private, s.Gated})
 	if err == nil {
 		m.write(name, sealFile(magicRef, b))
 	}
@@ -226,7 +227,10 @@ func (m *meta) snapshot(ref hub.Ref) (hub.Snapshot, bool) {
 	if hub.CheckRepo(repo) != nil || !s.Commit.Valid() {
 		return hub.Snapshot{}, false
 	}
-	return hub.Snapshot{Ref: hub.Ref{Repo: repo, Revision: ref.Revision}, Commit: s.Commit, Time: s.Time, Private: s.Private}, true
+	return hub.Snapshot{
+		Ref:    hub.Ref{Repo: repo, Revision: ref.Revision},
+		Commit: s.Commit, Time: s.Time, Private: s.Private, Gated: s.Gated,
+	}, true
 }
 
 // revisions lists the references of a repository that are kept.

@@ -159,7 +159,7 @@ func (v *view) resolve(ctx context.Context) (*state, error) {
 		if snap, err = v.ask(ctx); err != nil {
 			return nil, err
 		}
-		if !known || saved.Commit != snap.Commit || saved.Ref.Repo != snap.Ref.Repo || saved.Private != snap.Private {
+		if !known || saved.Commit != snap.Commit || saved.Ref.Repo != snap.Ref.Repo || saved.Private != snap.Private || saved.Gated != snap.Gated {
 			v.t.meta.keepRef(v.ref, snap)
 		}
 	}

@@ -77,7 +77,7 @@ func TestThroughTheClient(t *testing.T) {
 		t.Fatal(err)
 	}
 	files := map[string][]byte{
-		"hello.txt": []byte("hello\n"), "empty": {}, "weights.bin": bytes.Repeat([]byte{0, 1, 2, 3}, 1<<19),
+		"hello.txt": []byte("hello\n"), "empty": {}, "weights.bin": bytes.Repeat([]byte{0, 1, 2, 3}, 1<<14),
 		"a b/c#d?e%f/é.txt": []byte("odd names"), "x@y/z@1": []byte("at"),
 	}
 	for i := range 40 {
