@@ -125,6 +125,11 @@ func distance(k *cursor, off int64) int64 { return max(k.next-off, off-k.next) }
 // dense tells a stream from reads that merely fall near each other.
 func (k *cursor) dense() bool { return k.consumed*2 >= k.next-k.start }
 
+// trusted says that the whole window is worth having.
+func (k *cursor) trusted() bool {
+	return k.dense() && (k.start == 0 && k.consumed > firstRead/2 || k.consumed >= 32<<20)
+}
+
 // grow decides how far ahead the stream may read. From the start of the object
 // half a first read in order is enough for the whole window. A stream that
 // begins elsewhere may be one column or tensor: it is trusted with half of
@@ -134,12 +139,11 @@ func (f *File) grow(cur *cursor) {
 	was := cur.window
 	full := int64(c.opts.Connections) * c.pace.extent()
 	switch {
-	case !cur.dense():
+	case !cur.dense(), cur.next >= f.o.size:
 		cur.window = 0
-	case cur.consumed <= firstRead/2:
-	case cur.start == 0 || cur.consumed >= 32<<20:
+	case cur.trusted():
 		cur.window = max(cur.window, full)
-	default:
+	case cur.start > 0 && cur.consumed > firstRead/2:
 		cur.window = max(cur.window, cur.consumed/2)
 	}
 	switch {
@@ -156,7 +160,7 @@ func (f *File) grow(cur *cursor) {
 
 // stalled widens the window of a stream whose reader has to wait for it.
 func (f *File) stalled(cur *cursor) {
-	if cur == nil || cur.window == 0 || cur.stall {
+	if cur == nil || cur.window == 0 || cur.stall || !cur.trusted() {
 		return
 	}
 	cur.stall = true
@@ -274,8 +278,8 @@ func (f *File) demand(cur *cursor, pos, asked int64, over bool) *flight {
 	// The chunk of pos is missing: the caller has looked under this lock.
 	from, to, _ := o.missingRun(pos, min(upto, o.size), most)
 	fl := o.fetch(f, from, to, true, over)
-	if fl != nil && to > asked {
-		f.own(cur, fl)
+	if fl != nil && to > (asked+chunkSize-1)/chunkSize*chunkSize {
+		f.own(cur, fl) // the rest is read ahead
 	}
 	if fl != nil {
 		cur.front = max(cur.front, to)
