@@ -107,7 +107,8 @@ func Mount(dir string, tree *fs.Tree, root *fs.Dir, o Options) (*Server, error) 
 	s.fd = connectionFD(s.device)
 	s.notifier = newNotifier(logger, notifyPatience, s.notify)
 	go s.serve()
-	if err := s.raw.WaitMount(); err != nil {
+	// WaitMount opens a file, which the owner and umask asked for may forbid us.
+	if err := s.raw.WaitMount(); err != nil && !errors.Is(err, syscall.EACCES) {
 		return nil, errors.Join(fmt.Errorf("mount %s: %w", dir, err), s.Unmount())
 	}
 	want := o.ReadAheadKB

@@ -135,7 +135,11 @@ func testSeekdir(t *testing.T, m *mount) {
 }
 
 func TestMountAttributes(t *testing.T) {
-	m := startMount(t, serverConfig{UID: 1234, GID: 4321, Umask: 0o027})
+	uid, gid := 1234, 4321
+	if os.Geteuid() != 0 {
+		uid, gid = os.Getuid(), os.Getgid() // may not enter another's directory
+	}
+	m := startMount(t, serverConfig{UID: uid, GID: gid, Umask: 0o027})
 	for name, mode := range map[string]iofs.FileMode{
 		"README.md": 0o440, "dir": 0o550 | iofs.ModeDir, ".": 0o550 | iofs.ModeDir, "model.safetensors": 0o440,
 	} {
@@ -144,7 +148,7 @@ func TestMountAttributes(t *testing.T) {
 			t.Fatal(err)
 		}
 		st := fi.Sys().(*syscall.Stat_t)
-		if fi.Mode() != mode || st.Uid != 1234 || st.Gid != 4321 || st.Blocks != (st.Size+511)/512 {
+		if fi.Mode() != mode || int(st.Uid) != uid || int(st.Gid) != gid || st.Blocks != (st.Size+511)/512 {
 			t.Errorf("%s: %v %+v", name, fi.Mode(), st)
 		}
 	}
@@ -199,6 +203,17 @@ func TestMountAttributes(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestMountForAnother: an ordinary user may give the files to somebody else
+// and so lock himself out. That is no reason to fail.
+func TestMountForAnother(t *testing.T) {
+	m := startMount(t, serverConfig{UID: 1234, GID: 4321, Umask: 0o077})
+	_, err := os.Stat(m.path("README.md"))
+	if root := os.Geteuid() == 0; (err == nil) != root || (!root && !errors.Is(err, iofs.ErrPermission)) {
+		t.Fatal(err)
+	}
+	m.do("unmount")
 }
 
 // TestUnmountBusy: a mount in use stays, and stays usable.
