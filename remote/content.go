@@ -22,6 +22,9 @@ const (
 	// maxSkip is how many bytes of an answer that ignored the range are thrown
 	// away to get to the wanted ones.
 	maxSkip = 8 << 20
+	// minProgress is how many bytes it takes for the read timeout to begin
+	// anew: a server that sends one now and then is as good as dead.
+	minProgress = 16 << 10
 )
 
 // OpenRange streams the bytes [off, off+n) of e, validated, retried and
@@ -61,11 +64,12 @@ func (c *Client) OpenRange(ctx context.Context, s hub.Snapshot, e hub.Entry, off
 	}
 	r := &stream{
 		c: c, k: k, ctx: ctx, key: key, resolve: resolve, trace: newTraceID(),
-		start: off, pos: off, end: off + n, urgent: urgent, since: now,
+		start: off, pos: off, end: off + n, urgent: urgent, began: now,
 	}
 	if err := r.open(); err != nil {
 		return nil, err
 	}
+	r.waited = time.Since(r.began)
 	return r, nil
 }
 
@@ -91,8 +95,13 @@ type stream struct {
 	where string
 	skip  int64 // bytes of body before pos
 
-	// Since the last byte: when the waiting began, and what went wrong.
-	since               time.Time
+	// The read timeout counts time within Read, since minProgress bytes last
+	// came: the time between two Reads is the caller's.
+	began  time.Time // of this Read, moved on by what is not to be counted
+	waited time.Duration
+	gained int64
+
+	// What went wrong since the last byte, in a row.
 	fails, bad, refused int
 }
 
@@ -107,9 +116,7 @@ func (r *stream) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	if r.fails == 0 {
-		r.since = time.Now() // the time between two Reads is the caller's
-	}
+	r.began = time.Now()
 	for {
 		if r.body == nil {
 			if err := r.open(); err != nil {
@@ -117,6 +124,7 @@ func (r *stream) Read(p []byte) (int, error) {
 			}
 		}
 		q := p[:min(int64(len(p)), r.skip+r.end-r.pos)]
+		r.a.by = r.deadline()
 		r.a.expect(r.c.o.Idle)
 		n, err := r.body.Read(q)
 		r.a.rest()
@@ -128,7 +136,7 @@ func (r *stream) Read(p []byte) (int, error) {
 		}
 		if n > 0 {
 			r.pos += int64(n)
-			r.progress()
+			r.progress(n)
 			if r.pos == r.end {
 				r.drop()
 				r.c.budget.succeeded()
@@ -157,7 +165,15 @@ func (r *stream) Close() error {
 	return nil
 }
 
-func (r *stream) progress() {
+// deadline is when the read fails if nothing more comes.
+func (r *stream) deadline() time.Time { return r.began.Add(r.c.o.ReadTimeout - r.waited) }
+
+func (r *stream) progress(n int) {
+	if r.gained += int64(n); r.gained >= minProgress {
+		r.gained, r.waited = 0, 0
+	} else {
+		r.waited += time.Since(r.began)
+	}
 	if r.fails > 0 || r.bad > 0 {
 		r.fails, r.bad, r.refused = 0, 0, 0
 		r.c.stats.stalls.remove(r)
@@ -222,11 +238,11 @@ func (r *stream) pause(err error) error {
 	if e.stale && r.fails == 0 {
 		wait = 0 // an expired address: the next one is new
 	}
-	if time.Now().Add(wait).Sub(r.since) > r.c.o.ReadTimeout {
+	if time.Now().Add(wait).After(r.deadline()) {
 		return r.fail(err)
 	}
 	r.fails++
-	r.c.stats.stalls.add(r, r.since)
+	r.c.stats.stalls.add(r, r.began.Add(-r.waited))
 	r.c.o.Logger.Debug("read will be resumed", "try", r.fails, "offset", r.pos, "wait", wait, "error", e)
 	if wait > 0 && sleep(r.ctx, wait) != nil {
 		return r.fail(r.k.gaveUp(r.ctx))
@@ -258,14 +274,14 @@ func (r *stream) connect() error {
 		if err != nil {
 			return err
 		}
-		r.since = r.since.Add(waited)
+		r.began = r.began.Add(waited)
 	}
 	queued := time.Now()
 	if c.budget.acquire(r.ctx, r.urgent) != nil {
 		return r.k.gaveUp(r.ctx)
 	}
 	r.slot = true
-	r.since = r.since.Add(time.Since(queued)) // a queue of our own is no stall
+	r.began = r.began.Add(time.Since(queued)) // a queue of our own is no stall
 	u, lead, err := c.places.get(r.ctx, r.key)
 	if err != nil {
 		return r.k.gaveUp(r.ctx)
@@ -284,7 +300,7 @@ func (r *stream) connect() error {
 		}
 		return nil
 	}
-	r.a = newAttempt(r.ctx, c.o.FirstByte)
+	r.a = newAttempt(r.ctx, r.deadline())
 	header := http.Header{
 		// Anything else may come compressed, and then without ranges.
 		"Accept-Encoding": {"identity"},

@@ -169,7 +169,21 @@ func TestReadFaults(t *testing.T) {
 				<-req.Context().Done()
 			}
 			return nil
-		}, 10*time.Minute + 40*time.Second, hub.ErrUnavailable},
+		}, 10 * time.Minute, hub.ErrUnavailable},
+		{"a byte now and then", func(n int, req *http.Request) *http.Response {
+			if onCDN(req) {
+				resp := right(req)
+				resp.Body = &trickle{resp.Body, req.Context()}
+				return resp
+			}
+			return nil
+		}, 10 * time.Minute, hub.ErrUnavailable},
+		{"one byte for each request", func(n int, req *http.Request) *http.Response {
+			if onCDN(req) {
+				return broken(right(req), req, 1, false)
+			}
+			return nil
+		}, 10 * time.Minute, hub.ErrUnavailable},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -421,6 +435,19 @@ func TestBadArguments(t *testing.T) {
 	if s.hub != 0 {
 		t.Error("a request was made")
 	}
+}
+
+// trickle sends a byte every nine seconds.
+type trickle struct {
+	io.ReadCloser
+	ctx context.Context
+}
+
+func (b *trickle) Read(p []byte) (int, error) {
+	if err := sleep(b.ctx, 9*time.Second); err != nil {
+		return 0, err
+	}
+	return b.ReadCloser.Read(p[:1])
 }
 
 type endless struct{}

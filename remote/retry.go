@@ -72,7 +72,7 @@ func (c *Client) getRetry(ctx context.Context, k call, rawURL string) (answer, e
 			return answer{}, err
 		}
 		deadline = deadline.Add(waited)
-		ans, err := c.getOnce(ctx, k, u, trace)
+		ans, err := c.getOnce(ctx, k, u, trace, deadline)
 		if err == nil {
 			return ans, nil
 		}
@@ -103,8 +103,8 @@ func (c *Client) getRetry(ctx context.Context, k call, rawURL string) (answer, e
 	}
 }
 
-func (c *Client) getOnce(ctx context.Context, k call, u *url.URL, trace string) (answer, error) {
-	a := newAttempt(ctx, c.o.FirstByte)
+func (c *Client) getOnce(ctx context.Context, k call, u *url.URL, trace string, by time.Time) (answer, error) {
+	a := newAttempt(ctx, by)
 	defer a.end()
 	ch, err := c.follow(a, k, u, http.Header{"Accept": {"application/json"}}, trace, nil)
 	if err != nil {

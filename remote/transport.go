@@ -46,17 +46,18 @@ type attempt struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	timer  *time.Timer
+	by     time.Time // whatever arrives, it ends by then
 }
 
-func newAttempt(ctx context.Context, firstByte time.Duration) *attempt {
-	a := &attempt{}
+func newAttempt(ctx context.Context, by time.Time) *attempt {
+	a := &attempt{by: by}
 	a.ctx, a.cancel = context.WithCancelCause(ctx)
-	a.timer = time.AfterFunc(firstByte, func() { a.cancel(errStalled) })
+	a.timer = time.AfterFunc(time.Until(by), func() { a.cancel(errStalled) })
 	return a
 }
 
 // expect gives the server d for the next piece of its answer.
-func (a *attempt) expect(d time.Duration) { a.timer.Reset(d) }
+func (a *attempt) expect(d time.Duration) { a.timer.Reset(min(d, time.Until(a.by))) }
 
 // rest stops the clock: it is the caller who takes time now.
 func (a *attempt) rest() { a.timer.Stop() }
