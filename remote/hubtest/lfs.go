@@ -152,9 +152,10 @@ type staging struct {
 	l    *lfsStore
 	file *os.File
 
-	mu   sync.Mutex // guards the rest
-	mem  []byte
-	size int64
+	mu    sync.Mutex // guards the rest
+	mem   []byte
+	size  int64
+	ended bool // mem belongs to the store: late writes fail
 }
 
 func (l *lfsStore) stage() (*staging, error) {
@@ -170,6 +171,9 @@ func (l *lfsStore) stage() (*staging, error) {
 func (st *staging) WriteAt(p []byte, off int64) (int, error) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
+	if st.ended {
+		return 0, os.ErrClosed
+	}
 	st.size = max(st.size, off+int64(len(p)))
 	if st.file != nil {
 		return st.file.WriteAt(p, off)
@@ -201,6 +205,9 @@ func (st *staging) drop() {
 
 // keep stores the staged bytes under their hash, which the caller has checked.
 func (st *staging) keep(sha string) error {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.ended = true
 	if st.file == nil {
 		st.l.mu.Lock()
 		defer st.l.mu.Unlock()
