@@ -43,6 +43,7 @@ func (r *hugeReader) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	n := min(int64(len(p)), r.n)
+	clear(p[:n])
 	r.n -= n
 	if n == 0 {
 		return 0, io.EOF

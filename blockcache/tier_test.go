@@ -116,8 +116,12 @@ func TestScanRebuildsTheIndex(t *testing.T) {
 	}
 	c := open(t, Options{Dir: dir, DiskBytes: 1 << 30})
 	<-c.tier.scanned
-	if n := c.Stats().DiskBytes; n < 15<<20 || n > 17<<20 {
-		t.Errorf("%d bytes", n)
+	st, err := os.Stat(find(t, dir, ".data"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, want := c.Stats().DiskBytes, 10<<20+allocated(st); n != want {
+		t.Errorf("%d bytes, want %d", n, want)
 	}
 	if _, err := os.Stat(stale); err == nil {
 		t.Error("a stale temporary file is left")
