@@ -7,6 +7,7 @@ cd "$(dirname "$0")/.."
 hfmount=$PWD/bin/hfmount
 run=$PWD/.run
 hub_pid=
+sleep_pid=
 
 say() { printf '\n\033[1m$ %s\033[0m\n' "$*"; }
 show() { say "$*"; "$@"; }
@@ -67,6 +68,7 @@ start_hub() {
 cleanup() {
     trap '' INT TERM
     local pid
+    [ -z "$sleep_pid" ] || kill "$sleep_pid" 2>/dev/null || true
     if grep -q " $PWD/mnt fuse.hfmount " /proc/self/mounts; then
         echo
         if ! "$hfmount" unmount "$PWD/mnt"; then
@@ -104,7 +106,8 @@ fi
 show "$hfmount" status mnt
 [ -z "${ONCE:-}" ] || exit 0
 printf '\n./mnt is mounted. Look around from another shell; Ctrl-C here unmounts it.\n'
-while :; do
-    sleep 3600 &
-    wait $! || true
-done
+# The shell runs a trap only when a child that it waits for in the foreground
+# has ended, but interrupts wait at once.
+sleep infinity &
+sleep_pid=$!
+wait "$sleep_pid"
