@@ -36,6 +36,11 @@ type fakeHub struct {
 	fail func(kind string) error
 	// mangle changes what a listing holds.
 	mangle func(dir string, es []hub.Entry) []hub.Entry
+	// lie changes what Resolve answers.
+	lie func(s *hub.Snapshot)
+	// names are listed beside the true references; repos beside the true ones.
+	names []string
+	repos []hub.Repo
 	// gate, if set, holds back every listing until it is closed.
 	gate chan struct{}
 }
@@ -129,7 +134,11 @@ func (h *fakeHub) Resolve(ctx context.Context, ref hub.Ref) (hub.Snapshot, error
 	if !ok {
 		return hub.Snapshot{}, hub.ErrRevisionNotFound
 	}
-	return hub.Snapshot{Ref: ref, Commit: id, Time: h.commits[id].time}, nil
+	s := hub.Snapshot{Ref: ref, Commit: id, Time: h.commits[id].time}
+	if h.lie != nil {
+		h.lie(&s)
+	}
+	return s, nil
 }
 
 func (h *fakeHub) Head(ctx context.Context, ref hub.Ref) (hub.CommitID, error) {
@@ -231,6 +240,9 @@ func (h *fakeHub) Refs(ctx context.Context, r hub.Repo) ([]hub.GitRef, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var out []hub.GitRef
+	for _, n := range h.names {
+		out = append(out, hub.GitRef{Name: n})
+	}
 	for ref, id := range h.heads {
 		if ref.Repo == r {
 			out = append(out, hub.GitRef{Name: ref.Revision, Commit: id})
@@ -247,6 +259,9 @@ func (h *fakeHub) Repos(ctx context.Context, t hub.RepoType, author string) iter
 		}
 		h.mu.Lock()
 		found := make(map[hub.Repo]bool)
+		for _, r := range h.repos {
+			found[r] = true
+		}
 		for ref := range h.heads {
 			if ref.Repo.Type == t && ref.Repo.Namespace == author {
 				found[ref.Repo] = true

@@ -153,19 +153,26 @@ func (st *state) fetch(ctx context.Context, path string, at treeAt) (*listing, e
 			return nil, fmt.Errorf("%s: %w", st.where(path), err)
 		}
 	}
-	return st.keep(b, at)
+	l, err := st.finish(b, at)
+	if err == nil {
+		st.keep(l)
+	}
+	return l, err
 }
 
-// keep turns lines into a listing that stays.
-func (st *state) keep(b *builder, at treeAt) (*listing, error) {
-	t, repo := st.v.t, st.snap.Ref.Repo
-	l, err := b.finish(repo, at, st.earlier(b.dir))
+// finish turns lines into a listing.
+func (st *state) finish(b *builder, at treeAt) (*listing, error) {
+	l, err := b.finish(st.snap.Ref.Repo, at, st.earlier(b.dir))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", st.where(b.dir), err)
 	}
-	t.meta.keep(l)
-	t.memo.put(memoKey(repo, b.dir, at.key), l)
 	return l, nil
+}
+
+// keep makes a listing stay.
+func (st *state) keep(l *listing) {
+	st.v.t.meta.keep(l)
+	st.v.t.memo.put(memoKey(l.repo, l.dir, l.key), l)
 }
 
 // date is the time of what is first seen in this state.
@@ -289,12 +296,18 @@ func (st *state) fill(ctx context.Context) {
 		if b == nil {
 			b = &builder{dir: dir}
 		}
-		l, err := st.keep(b, at)
+		l, err := st.finish(b, at)
 		if err != nil {
 			t.log.Warn("recursive listing", "error", err)
 			return
 		}
 		made[dir] = l
+	}
+	for _, l := range made {
+		if ctx.Err() != nil {
+			return
+		}
+		st.keep(l)
 	}
 }
 

@@ -95,6 +95,15 @@ func (t *Tree) forget(v *view) {
 	}
 }
 
+// adopt takes back a view that was forgotten while a node still had it.
+func (t *Tree) adopt(v *view) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.views[v.ref] == nil {
+		t.views[v.ref] = v
+	}
+}
+
 // use returns the state to work on: the one call on it serves a request. A
 // branch that nobody looked at for long is looked at first.
 func (v *view) use(ctx context.Context) (*state, error) {
@@ -171,6 +180,7 @@ func (v *view) resolve(ctx context.Context) (*state, error) {
 	v.checked = v.t.now()
 	v.mu.Unlock()
 	v.cur.Store(st)
+	v.t.adopt(v)
 	return st, nil
 }
 
