@@ -92,6 +92,7 @@ func TestFaults(t *testing.T) {
 				// Some of it is read, so that a signed URL is known and then useless.
 				w.must("head", "-c", "20000000", m.join("w.bin"))
 				w.hub.ExpireURLs()
+				w.hub.ResetStats()
 			}
 			begin := time.Now()
 			r := w.command("sha256sum", m.join("w.bin"))
@@ -106,6 +107,8 @@ func TestFaults(t *testing.T) {
 			}
 			if !test.expire {
 				w.mustHaveFired(1)
+			} else if w.hub.Stats().Quota["resolvers"] == 0 {
+				t.Error("no new URL was asked for after the old ones had expired")
 			}
 			if r := w.command("sha256sum", m.join("w.bin")); r.code != 0 || !strings.HasPrefix(r.stdout, want) {
 				t.Errorf("the next read: want %s: %s", want, r)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -17,7 +18,7 @@ import (
 )
 
 // hostile puts a server of ill will before a good Hub: answer is asked first
-// and reports whether it has answered.
+// and reports whether it has answered. A test in which it never did fails.
 func hostile(t *testing.T, answer func(w http.ResponseWriter, r *http.Request) bool) *world {
 	t.Helper()
 	good := newWorld(t, hubtest.Options{})
@@ -32,12 +33,20 @@ func hostile(t *testing.T, answer func(w http.ResponseWriter, r *http.Request) b
 		p.SetURL(target)
 		p.Out.Host = p.In.Host // links in answers lead back here
 	}}
+	var answered atomic.Int64
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !answer(w, r) {
+		if answer(w, r) {
+			answered.Add(1)
+		} else {
 			proxy.ServeHTTP(w, r)
 		}
 	}))
 	t.Cleanup(srv.Close)
+	t.Cleanup(func() {
+		if answered.Load() == 0 {
+			t.Error("nothing asked for what was to be answered badly")
+		}
+	})
 	return newPerson(t, good.hub, good.srv, srv.URL)
 }
 
@@ -75,9 +84,9 @@ func TestHostileListings(t *testing.T) {
 		"not JSON":          `{"type":`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			var off bool
+			var off atomic.Bool
 			w := hostile(t, func(w http.ResponseWriter, r *http.Request) bool {
-				if off || !isTree(r) {
+				if off.Load() || !isTree(r) {
 					return false
 				}
 				w.Header().Set("Content-Type", "application/json")
@@ -96,7 +105,7 @@ func TestHostileListings(t *testing.T) {
 				if log, _ := os.ReadFile(w.dir + "/log"); !strings.Contains(string(log), "makes no sense") {
 					t.Errorf("the log does not say why: %s", log)
 				}
-				off = true
+				off.Store(true)
 				if got, err := os.ReadFile(dir + "/good.txt"); err != nil || string(got) != "good\n" {
 					t.Errorf("afterwards: %q, %v", got, err)
 				}
@@ -104,7 +113,7 @@ func TestHostileListings(t *testing.T) {
 			} else if r.code != 1 || !strings.Contains(r.stderr, "hfmount: ") {
 				t.Errorf("mount: %s", r)
 			}
-			off = true
+			off.Store(true)
 			if r := w.hfmount("ls", "alice/victim"); r.code != 0 || strings.Contains(r.stdout, "harmless") || !strings.Contains(r.stdout, "good.txt") {
 				t.Errorf("something was kept: %s", r)
 			}
@@ -216,9 +225,9 @@ func TestHostileLengths(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			off := false
+			var off atomic.Bool
 			w := hostile(t, func(w http.ResponseWriter, r *http.Request) bool {
-				if off || !isResolve(r) || !strings.HasSuffix(r.URL.Path, "w.bin") {
+				if off.Load() || !isResolve(r) || !strings.HasSuffix(r.URL.Path, "w.bin") {
 					return false
 				}
 				lie(w, r)
@@ -246,7 +255,7 @@ func TestHostileLengths(t *testing.T) {
 			if got, err := m.read("good.txt", 20*time.Second); err != nil || string(got) != "good\n" {
 				t.Errorf("another file: %q, %v", got, err)
 			}
-			off = true
+			off.Store(true)
 			if !eventually(20*time.Second, func() bool {
 				out, err := exec.Command("cat", m.join("w.bin")).Output()
 				return err == nil && string(out) == string(honest)
