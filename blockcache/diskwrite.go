@@ -83,6 +83,9 @@ func (c *Cache) writeLoop() {
 		err := c.store(j)
 		if err != nil {
 			c.tier.fail(err)
+			if errors.Is(err, unix.ENOSPC) {
+				c.tier.shrink(maxQueue)
+			}
 		}
 		c.mu.Lock()
 		bytes := int64(0)

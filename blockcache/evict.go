@@ -61,6 +61,21 @@ func (t *diskTier) makeRoom(ctx context.Context, need int64) bool {
 	}
 }
 
+// shrink evicts about n bytes: the disk is fuller than the bound allows for.
+func (t *diskTier) shrink(n int64) {
+	t.evictMu.Lock()
+	defer t.evictMu.Unlock()
+	tried := make(map[hub.ContentID]bool)
+	for target := t.size() - n; t.size() > target; {
+		id, ok := t.victim(tried)
+		if !ok {
+			return
+		}
+		tried[id] = true
+		t.evict(id)
+	}
+}
+
 func (t *diskTier) failing() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()

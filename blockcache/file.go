@@ -23,6 +23,8 @@ type File struct {
 	cursors [maxCursors]*cursor
 	clock   int // orders the use of cursors
 
+	failures []failure
+
 	nativeMu sync.Mutex
 	native   *os.File // guarded by nativeMu
 }
@@ -235,6 +237,9 @@ func (f *File) await(ctx context.Context, cur *cursor, pos, to, asked int64, hol
 				c.mu.Lock()
 				continue
 			default:
+				if err := f.failed(ch * chunkSize); err != nil {
+					return nil, err
+				}
 				hit = false
 				fl = f.demand(cur, max(pos, ch*chunkSize), asked, holding)
 			}

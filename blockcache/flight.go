@@ -23,6 +23,7 @@ type flight struct {
 	kept     []bool // of whole: blocks that were verified before and stay as they are
 	ctx      context.Context
 	cancel   context.CancelFunc
+	started  time.Time
 
 	// Guarded by Cache.mu.
 	refs      int
@@ -78,7 +79,7 @@ func (o *object) fetch(f *File, off, end int64, urgent, over bool) *flight {
 	if fl == nil {
 		return nil
 	}
-	fl.urgent = urgent
+	fl.urgent, fl.started = urgent, time.Now()
 	if o.small {
 		fl.makeWhole()
 	}
@@ -116,7 +117,6 @@ func (fl *flight) abort() {
 // run transfers the bytes. It is the only writer of the flight's chunks.
 func (fl *flight) run() error {
 	o, c := fl.o, fl.o.c
-	start := time.Now()
 	var scratch []byte
 	rc, err := fl.f.src.OpenRange(fl.ctx, fl.off, fl.end-fl.off, fl.urgent)
 	if err != nil {
@@ -164,7 +164,7 @@ func (fl *flight) run() error {
 			return fmt.Errorf("at byte %d of %d: %w", pos, o.size, err)
 		}
 	}
-	c.pace.observe(first.Sub(start), time.Since(first), fl.end-fl.off)
+	c.pace.observe(first.Sub(fl.started), time.Since(first), fl.end-fl.off)
 	if fl.whole && !fl.hashRight() {
 		return ErrCorrupt
 	}
@@ -241,6 +241,9 @@ func (fl *flight) land(err error) {
 			fl.f.advance(cur)
 		}
 	}
+	if err != nil && fl.f != nil && !fl.cancelled && time.Since(fl.started) >= failFast {
+		fl.f.remember(fl)
+	}
 	if errors.Is(err, ErrCorrupt) && fl.whole && fl.f != nil {
 		c.noteCorrupt(o.id)
 	}
@@ -249,4 +252,37 @@ func (fl *flight) land(err error) {
 	if err != nil && !fl.cancelled && !errors.Is(err, errReload) {
 		c.log.Debug("fetch failed", "object", o.id, "offset", fl.off, "bytes", fl.end-fl.off, "error", err)
 	}
+}
+
+// failFast is how long a range that was slow to fail is not asked for again
+// through the same handle. The kernel repeats a failed read in smaller pieces;
+// each would wait for a deadline of its own before the reader learned of it.
+const failFast = 5 * time.Second
+
+type failure struct {
+	off, end int64
+	err      error
+	until    time.Time
+}
+
+// remember notes a failed flight. Cache.mu is held.
+func (f *File) remember(fl *flight) {
+	now := time.Now()
+	f.failures = slices.DeleteFunc(f.failures, func(x failure) bool { return now.After(x.until) })
+	f.failures = append(f.failures, failure{fl.off, fl.end, fl.err, now.Add(failFast)})
+}
+
+// failed returns the error that a fetch of off met a moment ago. Cache.mu is
+// held.
+func (f *File) failed(off int64) error {
+	if len(f.failures) == 0 {
+		return nil
+	}
+	now := time.Now()
+	for _, x := range f.failures {
+		if x.off <= off && off < x.end && now.Before(x.until) {
+			return x.err
+		}
+	}
+	return nil
 }

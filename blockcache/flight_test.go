@@ -6,6 +6,8 @@ import (
 	"errors"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // gated makes a source's answers wait, and reports each request.
@@ -187,4 +189,42 @@ func TestConcurrentReadersOfOneFile(t *testing.T) {
 			t.Errorf("memory %d over its limit %d", s.MemoryBytes, c.mem.limit)
 		}
 	}
+}
+
+// The kernel repeats a failed read; a deadline must not be met by each.
+func TestSlowFailureIsRememberedByItsHandle(t *testing.T) {
+	data := randomBytes(12*blockSize, 25)
+	synctest.Test(t, func(t *testing.T) {
+		c, err := Open(Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		boom := errors.New("no answer")
+		src := &fakeSource{data: data, gate: func(ctx context.Context, off, n int64) error {
+			time.Sleep(30 * time.Second)
+			return boom
+		}}
+		f, _ := c.File(sha256ID(data), src)
+		defer f.Close()
+		start := time.Now()
+		for range 4 {
+			if _, err := f.ReadAt(t.Context(), make([]byte, 4096), 7<<20); !errors.Is(err, boom) {
+				t.Errorf("got %v", err)
+			}
+		}
+		if d := time.Since(start); d > 31*time.Second {
+			t.Errorf("four failures took %v", d)
+		}
+		src.gate = nil
+		g, _ := c.File(sha256ID(data), src)
+		defer g.Close()
+		if _, err := g.ReadAt(t.Context(), make([]byte, 4096), 7<<20); err != nil {
+			t.Errorf("another handle: %v", err)
+		}
+		time.Sleep(failFast)
+		if _, err := f.ReadAt(t.Context(), make([]byte, 4096), 8<<20); err != nil {
+			t.Errorf("later: %v", err)
+		}
+	})
 }

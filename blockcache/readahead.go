@@ -3,6 +3,7 @@ package blockcache
 import (
 	"math/bits"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -40,6 +41,8 @@ type pace struct {
 	mu        sync.Mutex
 	latency   time.Duration
 	bandwidth float64 // bytes per second of one range
+
+	length atomic.Int64 // what extent returns; 0 until something was measured
 }
 
 func (p *pace) observe(latency, transfer time.Duration, n int64) {
@@ -57,20 +60,19 @@ func (p *pace) observe(latency, transfer time.Duration, n int64) {
 		p.bandwidth = bw
 	}
 	p.bandwidth += (bw - p.bandwidth) / 4
+	want := int64(min(3*p.latency.Seconds()*p.bandwidth, maxExtent))
+	// The nearest power of two: 1.5 rounds up.
+	e := int64(1) << bits.Len64(uint64(want*2/3))
+	p.length.Store(min(max(e, minExtent), maxExtent))
 }
 
 // extent is the length of one range that spends three quarters of its time
 // transferring: three times latency times bandwidth, as a power of two.
 func (p *pace) extent() int64 {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.bandwidth == 0 {
-		return 8 << 20
+	if e := p.length.Load(); e != 0 {
+		return e
 	}
-	want := int64(min(3*p.latency.Seconds()*p.bandwidth, maxExtent))
-	// The nearest power of two: 1.5 rounds up.
-	e := int64(1) << bits.Len64(uint64(want*2/3))
-	return min(max(e, minExtent), maxExtent)
+	return 8 << 20
 }
 
 // budget bounds what all streams together hold ahead of their readers.
