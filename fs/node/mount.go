@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	iofs "io/fs"
 	"log"
 	"log/slog"
 	"os"
@@ -81,6 +82,10 @@ func Mount(dir string, tree *fs.Tree, root *fs.Dir, o Options) (*Server, error) 
 	dir, err := realPath(dir)
 	if err != nil {
 		return nil, err
+	}
+	if o.AllowOther && os.Geteuid() != 0 && !userAllowOther() {
+		// The helper says so on a stderr that nobody may be reading.
+		return nil, fmt.Errorf("mount %s: user_allow_other is not set in %s: %w", dir, fuseConf, syscall.EPERM)
 	}
 	logger := o.Logger
 	if logger == nil {
@@ -278,6 +283,23 @@ func (s *Server) untrack(o *openFile) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.open, o)
+}
+
+const fuseConf = "/etc/fuse.conf"
+
+// userAllowOther reports whether ordinary users may let others in, as far as
+// that can be read.
+func userAllowOther() bool {
+	conf, err := os.ReadFile(fuseConf)
+	if err != nil {
+		return !errors.Is(err, iofs.ErrNotExist)
+	}
+	for line := range strings.Lines(string(conf)) {
+		if strings.TrimSpace(line) == "user_allow_other" {
+			return true
+		}
+	}
+	return false
 }
 
 func idOr(id, fallback int) uint32 {
