@@ -59,12 +59,6 @@ func (s *fakeSource) OpenRange(ctx context.Context, off, n int64, urgent bool) (
 	return &fakeReader{s: s, ctx: ctx, off: off, end: off + n, fault: fault}, nil
 }
 
-func (s *fakeSource) ranges() [][2]int64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return append([][2]int64(nil), s.log...)
-}
-
 type fakeReader struct {
 	s        *fakeSource
 	ctx      context.Context

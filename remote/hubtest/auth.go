@@ -10,6 +10,7 @@ import (
 	"hfmount/remote/hub"
 )
 
+//lint:ignore ST1005 the words of the Hub (hub-protocol §5.1)
 var errBadToken = errors.New("Invalid credentials in Authorization header")
 
 // authenticate finds the account of a request; nil is anonymous. The token is

@@ -30,16 +30,18 @@ type object struct {
 	data []byte
 }
 
-// objectDB is one bare git repository: its objects and its references. Loose
-// objects are read and written here, without a lock; packs and references go
-// through go-git, whose storage is not safe for concurrent use and therefore
-// stays behind mu.
+// objectDB is one bare git repository: its objects and its references. Objects
+// are read and written here, concurrently; references, and the deltas git
+// makes when it repacks, go through go-git, whose storage is not safe for
+// concurrent use and therefore stays behind mu.
 type objectDB struct {
 	dir string // "" keeps everything in mem; changed under mu and repo.commitMu
 
 	mu    sync.RWMutex // guards all below; nothing else is locked under it
 	mem   map[plumbing.Hash]object
 	packs *filesystem.Storage
+	// packed are the packs once more, for reading without mu.
+	packed []*packReader
 	// heads is every reference but HEAD, loaded once: nothing else writes to
 	// the repository while it is open.
 	heads map[plumbing.ReferenceName]plumbing.Hash
@@ -60,6 +62,10 @@ func openObjectDB(dir string) (*objectDB, error) {
 		}
 	} else if err != nil {
 		return nil, err
+	}
+	var err error
+	if db.packed, err = openPacks(dir); err != nil {
+		return nil, fmt.Errorf("read packs of %s: %w", dir, err)
 	}
 	it, err := db.packs.IterReferences()
 	if err != nil {
@@ -93,7 +99,19 @@ func (db *objectDB) close() error {
 	if db.packs == nil {
 		return nil
 	}
-	return db.packs.ObjectStorage.Close()
+	return errors.Join(db.packs.ObjectStorage.Close(), closePacks(db.packed))
+}
+
+// inPack finds a pack that holds an object.
+func (db *objectDB) inPack(h plumbing.Hash) (p *packReader, off int64, ok bool) {
+	db.mu.RLock()
+	defer db.mu.RUnlock()
+	for _, p := range db.packed {
+		if off, ok := p.offsets[h]; ok {
+			return p, off, true
+		}
+	}
+	return nil, 0, false
 }
 
 // ref returns what a full reference name points at.
@@ -159,12 +177,11 @@ func (db *objectDB) loosePath(h plumbing.Hash) string {
 // has reports whether an object is stored.
 func (db *objectDB) has(h plumbing.Hash) bool {
 	if db.mem == nil {
-		if _, err := os.Stat(db.loosePath(h)); err == nil {
+		if _, _, ok := db.inPack(h); ok {
 			return true
 		}
-		db.mu.Lock()
-		defer db.mu.Unlock()
-		return db.packs.HasEncodedObject(h) == nil
+		_, err := os.Stat(db.loosePath(h))
+		return err == nil
 	}
 	db.mu.RLock()
 	defer db.mu.RUnlock()
@@ -184,10 +201,21 @@ func (db *objectDB) get(h plumbing.Hash, limit int64) (o object, size int64, err
 		}
 		return o, int64(len(o.data)), nil
 	}
-	o, size, err = readLoose(db.loosePath(h), limit)
-	if !errors.Is(err, iofs.ErrNotExist) {
-		return o, size, err
+	if p, off, ok := db.inPack(h); ok {
+		if o, size, err = p.get(off, limit); !errors.Is(err, errDelta) {
+			return o, size, err
+		}
+		return db.getDelta(h, limit)
 	}
+	o, size, err = readLoose(db.loosePath(h), limit)
+	if errors.Is(err, iofs.ErrNotExist) {
+		err = fmt.Errorf("%w: %s", errNoObject, h)
+	}
+	return o, size, err
+}
+
+// getDelta reads an object that git stored as a delta.
+func (db *objectDB) getDelta(h plumbing.Hash, limit int64) (o object, size int64, err error) {
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	if limit >= 0 {
@@ -209,39 +237,36 @@ func (db *objectDB) get(h plumbing.Hash, limit int64) (o object, size int64, err
 	return object{e.Type(), data}, e.Size(), err
 }
 
-func readLoose(path string, limit int64) (object, int64, error) {
+func readLoose(path string, limit int64) (o object, size int64, err error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return object{}, 0, err
 	}
 	defer f.Close()
-	z, err := zlib.NewReader(bufio.NewReaderSize(f, 8<<10))
+	err = inflate(f, func(z io.Reader) error {
+		br := bufio.NewReaderSize(z, 512)
+		head, err := br.ReadString(0)
+		if err != nil {
+			return err
+		}
+		kind, num, _ := strings.Cut(strings.TrimSuffix(head, "\x00"), " ")
+		if o.kind, err = plumbing.ParseObjectType(kind); err != nil {
+			return err
+		}
+		if size, err = strconv.ParseInt(num, 10, 64); err != nil || size < 0 {
+			return fmt.Errorf("bad size %q", num)
+		}
+		if limit >= 0 && size > limit {
+			return nil
+		}
+		o.data = make([]byte, size)
+		_, err = io.ReadFull(br, o.data)
+		return err
+	})
 	if err != nil {
 		return object{}, 0, fmt.Errorf("%s: %w", path, err)
 	}
-	defer z.Close()
-	br := bufio.NewReader(z)
-	head, err := br.ReadString(0)
-	if err != nil {
-		return object{}, 0, fmt.Errorf("%s: %w", path, err)
-	}
-	kind, num, _ := strings.Cut(strings.TrimSuffix(head, "\x00"), " ")
-	t, err := plumbing.ParseObjectType(kind)
-	if err != nil {
-		return object{}, 0, fmt.Errorf("%s: %w", path, err)
-	}
-	size, err := strconv.ParseInt(num, 10, 64)
-	if err != nil || size < 0 {
-		return object{}, 0, fmt.Errorf("%s: bad size %q", path, num)
-	}
-	if limit >= 0 && size > limit {
-		return object{kind: t}, size, nil
-	}
-	data := make([]byte, size)
-	if _, err := io.ReadFull(br, data); err != nil {
-		return object{}, 0, fmt.Errorf("%s: %w", path, err)
-	}
-	return object{t, data}, size, nil
+	return o, size, nil
 }
 
 // packFrom is the number of objects from which a batch becomes a pack:
@@ -347,7 +372,7 @@ func (db *objectDB) moved(dir string) error {
 	}
 	db.mu.Lock()
 	defer db.mu.Unlock()
-	err = db.packs.ObjectStorage.Close()
+	err = errors.Join(db.packs.ObjectStorage.Close(), closePacks(next.packed)) // ours are open still
 	db.dir, db.packs, db.heads = dir, next.packs, next.heads
 	return err
 }

@@ -112,8 +112,13 @@ func (db *objectDB) installPack(tmp, base string, idx *idxfile.MemoryIndex) erro
 		os.Remove(f.Name())
 		return err
 	}
+	p, err := openPack(base + ".idx")
+	if err != nil {
+		return err
+	}
 	db.mu.Lock()
 	defer db.mu.Unlock()
+	db.packed = append(db.packed, p)
 	db.packs.Reindex()
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/go-git/go-git/v5/plumbing"
 	lru "github.com/hashicorp/golang-lru/v2"
 	"golang.org/x/sync/singleflight"
+	"golang.org/x/sys/unix"
 
 	"hfmount/remote/hub"
 )
@@ -25,6 +26,7 @@ import (
 //
 // A data directory is
 //
+//	lock                              held while it is open
 //	state.json                        what is not in git
 //	repos/<plural>/<ns>/<name>.git    bare repositories
 //	lfs/<aa>/<bb>/<sha256>            LFS objects of all of them
@@ -35,6 +37,9 @@ type store struct {
 	dir string
 	now func() time.Time
 	lfs *lfsStore
+	// lock keeps a second process out of dir: caches here believe that
+	// nothing else writes.
+	lock *os.File
 
 	uploads uploads
 
@@ -95,7 +100,11 @@ func openStore(dir string, now func() time.Time) (*store, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
+	if s.lock, err = lockDir(dir); err != nil {
+		return nil, err
+	}
 	if s.lfs, err = openLFS(filepath.Join(dir, "lfs")); err != nil {
+		s.lock.Close()
 		return nil, err
 	}
 	if err := s.load(); err != nil {
@@ -112,7 +121,27 @@ func (s *store) close() error {
 	for _, r := range s.byID {
 		errs = append(errs, r.db.close())
 	}
-	return errors.Join(append(errs, s.lfs.close())...)
+	errs = append(errs, s.lfs.close())
+	if s.lock != nil {
+		errs = append(errs, s.lock.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// lockDir takes a data directory for as long as the returned file is open.
+func lockDir(dir string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = errors.New("in use by another process")
+		}
+		return nil, fmt.Errorf("data directory %s: %w", dir, err)
+	}
+	return f, nil
 }
 
 // repo finds a repository by its exact current id.

@@ -278,6 +278,14 @@ func TestMoveCutShort(t *testing.T) {
 	}
 }
 
+func TestDataDirectoryIsTaken(t *testing.T) {
+	d := newDisk(t)
+	if _, err := New(Options{Dir: d.dir}); err == nil || !strings.Contains(err.Error(), "in use") {
+		t.Errorf("opened twice: %v", err)
+	}
+	d.reopen(t)
+}
+
 func TestStateOfANewerProgram(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "state.json"), []byte(`{"version":99}`), 0o644); err != nil {
@@ -419,6 +427,45 @@ func BenchmarkImport100k(b *testing.B) {
 			b.Fatal(err)
 		}
 		b.ReportMetric(time.Since(start).Seconds(), "s/cold-list")
+		h.Close()
+	}
+}
+
+func TestPackHeader(t *testing.T) {
+	for _, size := range []int{0, 1, 15, 16, 127, 128, 2047, 2048, 1 << 20} {
+		head := packHeader(object{plumbing.BlobObject, make([]byte, size)})
+		kind, got, used := parsePackHeader(append(head, 0xff, 0xff))
+		if kind != plumbing.BlobObject || got != int64(size) || used != len(head) {
+			t.Errorf("%d bytes: %v, %d, %d of %d", size, kind, got, used, len(head))
+		}
+	}
+	if _, _, used := parsePackHeader([]byte{0xff, 0xff}); used != 0 {
+		t.Error("a header cut short was read")
+	}
+}
+
+func BenchmarkCommit100k(b *testing.B) {
+	files := map[string][]byte{}
+	for i := range 100_000 {
+		files[fmt.Sprintf("dir%04d/file%06d.txt", i%1000, i)] = fmt.Appendf(nil, "file number %d\n", i)
+	}
+	for b.Loop() {
+		h, err := New(Options{Dir: b.TempDir()})
+		if err != nil {
+			b.Fatal(err)
+		}
+		id := model("ada/x")
+		if err := h.CreateRepo(id, RepoOptions{}); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := h.Commit(id, "main", "all", files); err != nil {
+			b.Fatal(err)
+		}
+		start := time.Now()
+		if _, err := h.Commit(id, "main", "one", map[string][]byte{"dir0500/new": []byte("x")}); err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(time.Since(start).Seconds()*1000, "ms/small-commit")
 		h.Close()
 	}
 }

@@ -33,18 +33,21 @@ func (c cursor) encode(limit int) string {
 	return base64.StdEncoding.EncodeToString(fmt.Appendf(nil, "%s:%d", inner, limit))
 }
 
+//lint:ignore ST1005 a message of the Hub, sent as it stands
+var errBadCursor = errors.New("Invalid cursor")
+
 func decodeCursor(s string) (c cursor, err error) {
 	outer, err := base64.StdEncoding.DecodeString(s)
 	if err != nil {
-		return c, errors.New("Invalid cursor")
+		return c, errBadCursor
 	}
 	inner, size, ok := strings.Cut(string(outer), ":")
 	if _, err := strconv.Atoi(size); !ok || err != nil {
-		return c, errors.New("Invalid cursor")
+		return c, errBadCursor
 	}
 	b, err := base64.StdEncoding.DecodeString(inner)
 	if err != nil || json.Unmarshal(b, &c) != nil || c.FileName == "" {
-		return c, errors.New("Invalid cursor")
+		return c, errBadCursor
 	}
 	return c, nil
 }
