@@ -306,8 +306,8 @@ func TestNoOpenMode(t *testing.T) {
 func TestOwnerAndMode(t *testing.T) {
 	w := newWorld(t, hubtest.Options{})
 	w.commit("alice/sample", map[string][]byte{"d/f": []byte("x")})
-	m := w.mount("alice/sample", "--uid", "12", "--gid", "34", "--umask", "0077")
-	if out := w.must("stat", "-c", "%u %g %a %F", m.join("d"), m.join("d/f")); out != "12 34 500 directory\n12 34 400 regular file\n" {
+	m := w.mount("alice/sample", "--uid", "12", "--gid", "34", "--umask", "0070")
+	if out := w.must("stat", "-c", "%u %g %a %F", m.join("d"), m.join("d/f")); out != "12 34 505 directory\n12 34 404 regular file\n" {
 		t.Errorf("stat: %q", out)
 	}
 	plain := w.mount("alice/sample")

@@ -75,7 +75,7 @@ func TestTools(t *testing.T) {
 		{"sha256sum", `find . -type f -print0 | sort -z | xargs -0 sha256sum`},
 		{"cksum, two at once", `(cksum <weights.bin & cksum <weights.bin & wait)`},
 		{"tar", `tar c --sort=name --owner=0 --group=0 --mode=0 --mtime=@0 . | sha256sum`},
-		{"cp -r", `rm -rf "$OUT"; cp -r . "$OUT" && (cd "$OUT" && find . -type f -print0 | sort -z | xargs -0 sha256sum)`},
+		{"cp -r", `mkdir -p "$OUT" && chmod -R u+w "$OUT" && rm -rf "$OUT"; cp -r . "$OUT" && (cd "$OUT" && find . -type f -print0 | sort -z | xargs -0 sha256sum)`},
 		{"python open", `python3 -c '
 import hashlib
 f = open("weights.bin", "rb")
