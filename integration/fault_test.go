@@ -91,7 +91,7 @@ func TestFaults(t *testing.T) {
 			var resolved int64
 			if test.expire {
 				// Some of it is read, so that a signed URL is known and then useless.
-				w.must("head", "-c", "20000000", m.join("w.bin"))
+				w.must("head", "-c", "100000", m.join("w.bin"))
 				resolved = w.hub.Stats().Quota["resolvers"]
 				w.hub.ExpireURLs()
 			}
