@@ -96,19 +96,32 @@ func (t *inProcess) RoundTrip(req *http.Request) (*http.Response, error) {
 		Header: w.sent, ContentLength: w.length, Request: req,
 	}
 	if w.head || w.length == 0 {
-		cancelBody := &pipeBody{PipeReader: pr, cancel: cancel}
-		cancelBody.Close()
+		pr.Close()
+		cancel()
 		resp.Body = http.NoBody
 		return resp, nil
 	}
-	resp.Body = &pipeBody{PipeReader: pr, cancel: cancel}
+	resp.Body = &pipeBody{PipeReader: pr, ended: req.Context().Err, cancel: cancel}
 	return resp, nil
 }
 
 // pipeBody is the client's end: closing it ends the request.
 type pipeBody struct {
 	*io.PipeReader
+	ended  func() error // the error of the client's own context
 	cancel context.CancelFunc
+}
+
+// Read blames the client's context where that has ended, as net/http does,
+// whether or not the handler noticed first and broke off the answer.
+func (b *pipeBody) Read(p []byte) (int, error) {
+	n, err := b.PipeReader.Read(p)
+	if err != nil && err != io.EOF {
+		if ended := b.ended(); ended != nil {
+			err = ended
+		}
+	}
+	return n, err
 }
 
 func (b *pipeBody) Close() error {
