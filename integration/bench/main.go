@@ -350,7 +350,7 @@ func (b *bench) find() error {
 	}
 	section, n := fmt.Sprintf("find -size over %d files", b.files), median(native)
 	b.add(section, "native, warm", seconds(n), "1", "")
-	b.add(section, "hfmount, mount and find, cold", seconds(median(cold)), ratio(n, median(cold)), fmt.Sprintf("%d API requests", api))
+	b.add(section, "hfmount, cold", seconds(median(cold)), ratio(n, median(cold)), fmt.Sprintf("%d API requests, the mount's included", api))
 	b.add(section, "hfmount, again", seconds(median(again)), ratio(n, median(again)), fmt.Sprintf("%d API requests", apiAgain))
 	b.add(section, "hfmount, after a remount", seconds(median(remounted)), ratio(n, median(remounted)), "")
 	return nil
