@@ -88,7 +88,11 @@ func newPerson(t *testing.T, h *hubtest.Hub, srv *hubtest.Server, url string) *w
 			t.Logf("kept %s", dir)
 			return
 		}
-		os.RemoveAll(dir)
+		// Copies of a mount have its mode bits: folders that cannot be changed.
+		exec.Command("chmod", "-R", "u+rwX", dir).Run()
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
 	})
 	for _, d := range []string{"home", "run"} {
 		if err := os.Mkdir(filepath.Join(dir, d), 0o700); err != nil {
