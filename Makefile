@@ -17,8 +17,10 @@ build:
 run: build
 	./integration/demo.sh
 
-# test runs everything, mounts included; it needs /dev/fuse and, unless root, fusermount3.
+# test runs everything, mounts included; it needs /dev/fuse, and installs fuse3
+# if it can.
 test:
+	./integration/need-fuse.sh
 	$(GO) test -timeout 30m ./...
 
 # race runs the packages under the race detector; the mounts of integration

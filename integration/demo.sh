@@ -12,26 +12,6 @@ sleep_pid=
 say() { printf '\n\033[1m$ %s\033[0m\n' "$*"; }
 show() { say "$*"; "$@"; }
 
-need_fuse() {
-    command -v fusermount3 >/dev/null && return
-    local sudo=()
-    if [ "$(id -u)" -ne 0 ]; then
-        sudo -n true 2>/dev/null || { echo "fusermount3 is missing: install the package fuse3" >&2; exit 1; }
-        sudo=(sudo)
-    fi
-    echo "installing fuse3"
-    if command -v apt-get >/dev/null; then
-        "${sudo[@]}" apt-get update -q && "${sudo[@]}" apt-get install -q -y --no-install-recommends fuse3
-    elif command -v dnf >/dev/null; then
-        "${sudo[@]}" dnf install -y fuse3
-    elif command -v apk >/dev/null; then
-        "${sudo[@]}" apk add fuse3
-    else
-        echo "install fuse3 with your package manager, then try again" >&2
-        exit 1
-    fi
-}
-
 # make_sample builds the repository: what docs/sample holds, and 24 MiB of
 # weights in the safetensors format.
 make_sample() {
@@ -83,7 +63,7 @@ cleanup() {
     fi
 }
 
-need_fuse
+./integration/need-fuse.sh
 mkdir -p "$run" mnt
 trap cleanup EXIT
 trap 'exit 0' INT TERM
