@@ -96,6 +96,12 @@ func (d *diskFile) drop(idx int64, chunks uint8) {
 	r.trusted &^= chunks
 }
 
+// reset forgets all records.
+func (d *diskFile) reset() {
+	clear(d.recs)
+	d.chunks, d.trusted = 0, 0
+}
+
 func (d *diskFile) close() {
 	// Nothing is buffered here, and what a lost write tore fails its checksum.
 	if d.data != nil {
@@ -184,8 +190,7 @@ func (t *diskTier) openBlob(id hub.ContentID, d *diskFile) bool {
 	}
 	if d.chunks != d.allChunks() {
 		data.Close()
-		clear(d.recs)
-		d.chunks, d.trusted = 0, 0
+		d.reset()
 		t.removeBlob(id)
 		return false
 	}

@@ -36,12 +36,7 @@ func (o *object) openDisk() {
 	if d.complete {
 		o.verified = true
 	}
-	// What was on disk the last time may have been evicted since.
-	for i := range o.beyond {
-		if b := o.blocks[i]; b == nil || !b.complete() {
-			delete(o.beyond, i)
-		}
-	}
+	o.onlyMemory() // what was on disk the last time may have been evicted since
 	for i := range d.recs {
 		if d.full(i, o.blockLen(i)) {
 			o.available(i)
@@ -86,8 +81,12 @@ func (o *object) follow() {
 
 // void forgets what was on disk. Cache.mu is held.
 func (o *object) void(d *diskFile) {
-	clear(d.recs)
-	d.chunks, d.trusted = 0, 0
+	d.reset()
+	o.onlyMemory()
+}
+
+// onlyMemory leaves in beyond what memory holds. Cache.mu is held.
+func (o *object) onlyMemory() {
 	for i := range o.beyond {
 		if b := o.blocks[i]; b == nil || !b.complete() {
 			delete(o.beyond, i)
@@ -113,21 +112,10 @@ func (o *object) readDisk(d *diskFile, idx int64, chunks uint8, data []byte) (ba
 		hashed = &s
 	}
 	c.mu.Unlock()
-	for i := 0; i < perBlock; {
-		bit := uint8(1) << i
-		if chunks&^bad&bit == 0 {
-			i++
-			continue
+	for from, to := range chunkRuns(chunks&^bad, len(data)) {
+		if _, err := d.data.ReadAt(data[from:to], idx*blockSize+int64(from)); err != nil {
+			bad |= chunkMask(from, to)
 		}
-		j := i + 1
-		for j < perBlock && chunks&^bad&(1<<j) != 0 {
-			j++
-		}
-		part := data[i*chunkSize : min(j*chunkSize, len(data))]
-		if _, err := d.data.ReadAt(part, idx*blockSize+int64(i)*chunkSize); err != nil {
-			bad |= chunkMask(i*chunkSize, j*chunkSize)
-		}
-		i = j
 	}
 	good := chunks &^ bad
 	torn := badChunks(data, good, &want)

@@ -135,28 +135,14 @@ func (c *Cache) store(j writeJob) error {
 	if !ok {
 		return nil
 	}
-	if !d.writer {
-		fresh, ok, err := c.tier.becomeWriter(o.id, d)
-		if err != nil || !ok {
-			return err
-		}
-		o.merge(d, fresh)
+	if ok, err := o.claim(d); err != nil || !ok {
+		return err
 	}
 	sums := chunkSums(b.data, j.chunks)
-	for i := 0; i < perBlock; {
-		if j.chunks&(1<<i) == 0 {
-			i++
-			continue
-		}
-		k := i + 1
-		for k < perBlock && j.chunks&(1<<k) != 0 {
-			k++
-		}
-		part := b.data[i*chunkSize : min(k*chunkSize, len(b.data))]
-		if _, err := d.data.WriteAt(part, b.idx*blockSize+int64(i)*chunkSize); err != nil {
+	for from, to := range chunkRuns(j.chunks, len(b.data)) {
+		if _, err := d.data.WriteAt(b.data[from:to], b.idx*blockSize+int64(from)); err != nil {
 			return err
 		}
-		i = k
 	}
 	n, err := d.idx.Write(appendRecord(nil, b.idx, j.chunks, &sums))
 	if err != nil {
@@ -176,6 +162,20 @@ func (c *Cache) store(j writeJob) error {
 	c.mu.Unlock()
 	c.tier.note(o.id, min(bytes, o.size), false)
 	return nil
+}
+
+// claim makes this process the one that stores the object, if it is not yet,
+// with what another had stored; false if another still is. object.ioMu is held.
+func (o *object) claim(d *diskFile) (ok bool, err error) {
+	if d.writer {
+		return true, nil
+	}
+	fresh, ok, err := o.c.tier.becomeWriter(o.id, d)
+	if err != nil || !ok {
+		return false, err
+	}
+	o.merge(d, fresh)
+	return true, nil
 }
 
 // merge takes over records that another writer left. object.ioMu is held.
@@ -211,11 +211,9 @@ func (o *object) finish() error {
 		return nil
 	}
 	if !d.writer {
-		fresh, ok, err := c.tier.becomeWriter(o.id, d)
-		if err != nil || !ok {
+		if ok, err := o.claim(d); err != nil || !ok {
 			return err
 		}
-		o.merge(d, fresh)
 		doubtful = true
 	}
 	if doubtful {

@@ -1,6 +1,7 @@
 package blockcache
 
 import (
+	"iter"
 	"math"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
@@ -47,6 +48,27 @@ func fullMask(size int) uint8 { return uint8(1<<((size+chunkSize-1)/chunkSize) -
 func chunkMask(from, to int) uint8 {
 	lo, hi := from/chunkSize, (to+chunkSize-1)/chunkSize
 	return uint8(1<<hi-1) &^ uint8(1<<lo-1)
+}
+
+// chunkRuns yields the runs of consecutive chunks, each as the bytes [from, to)
+// of a block of size bytes.
+func chunkRuns(chunks uint8, size int) iter.Seq2[int, int] {
+	return func(yield func(from, to int) bool) {
+		for i := 0; i < perBlock; {
+			if chunks&(1<<i) == 0 {
+				i++
+				continue
+			}
+			k := i + 1
+			for k < perBlock && chunks&(1<<k) != 0 {
+				k++
+			}
+			if !yield(i*chunkSize, min(k*chunkSize, size)) {
+				return
+			}
+			i = k
+		}
+	}
 }
 
 func (b *block) complete() bool { return b.have == fullMask(len(b.data)) }

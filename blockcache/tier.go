@@ -195,10 +195,12 @@ func (t *diskTier) enlist(id hub.ContentID, e *diskEntry, s segment) {
 func (t *diskTier) gone(id hub.ContentID) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	e := t.entries[id]
-	if e == nil {
-		return
+	if e := t.entries[id]; e != nil {
+		t.dropLocked(id, e)
 	}
+}
+
+func (t *diskTier) dropLocked(id hub.ContentID, e *diskEntry) {
 	t.lists[e.list].Remove(id)
 	if e.list == protected {
 		t.hot -= e.bytes
@@ -323,12 +325,7 @@ func (t *diskTier) rescan(ctx context.Context) {
 	for id, e := range t.entries {
 		// Another process evicted it; unless it was stored while we looked.
 		if !seen[id] && e.touched.Before(started) {
-			t.lists[e.list].Remove(id)
-			if e.list == protected {
-				t.hot -= e.bytes
-			}
-			t.used -= e.bytes
-			delete(t.entries, id)
+			t.dropLocked(id, e)
 		}
 	}
 }
