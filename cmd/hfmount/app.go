@@ -104,6 +104,32 @@ func onUsageError(c *cli.Context, err error, _ bool) error {
 	return &failure{text: err.Error(), hint: "see " + name + " --help", code: exitUsage, err: err}
 }
 
+// eachArg runs f on every argument, of which there must be one at least, and
+// ends at the first error.
+func eachArg(c *cli.Context, f func(ctx context.Context, t treeReader, arg string) error) error {
+	if err := wantArgs(c, 1, -1); err != nil {
+		return err
+	}
+	return withTree(c, func(ctx context.Context, t treeReader) error {
+		for _, arg := range c.Args().Slice() {
+			if err := f(ctx, t, arg); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// onDir runs f on the one argument, a directory, for --timeout at most.
+func onDir(c *cli.Context, f func(ctx context.Context, dir string) error) error {
+	if err := wantArgs(c, 1, 1); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(c.Context, c.Duration("timeout"))
+	defer cancel()
+	return f(ctx, c.Args().First())
+}
+
 // wantArgs checks the number of arguments; max < 0 is without limit.
 func wantArgs(c *cli.Context, min, max int) error {
 	n := c.Args().Len()

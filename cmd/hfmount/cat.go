@@ -15,18 +15,13 @@ func catCommand() *cli.Command {
   hfmount cat org/model/config.json | jq .hidden_size`,
 		Flags: storeFlags("warn"),
 		Action: func(c *cli.Context) error {
-			if err := wantArgs(c, 1, -1); err != nil {
-				return err
-			}
-			return withTree(c, func(ctx context.Context, t treeReader) error {
-				for _, arg := range c.Args().Slice() {
-					f, loc, err := t.file(ctx, arg)
-					if err != nil {
-						return err
-					}
-					if err := copyFile(ctx, c.App.Writer, f); err != nil {
-						return t.wrap(loc, err)
-					}
+			return eachArg(c, func(ctx context.Context, t treeReader, arg string) error {
+				f, loc, err := t.file(ctx, arg)
+				if err != nil {
+					return err
+				}
+				if err := copyFile(ctx, c.App.Writer, f); err != nil {
+					return t.wrap(loc, err)
 				}
 				return nil
 			})

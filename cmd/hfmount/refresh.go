@@ -24,12 +24,9 @@ Example:
 			jsonFlag(),
 		},
 		Action: func(c *cli.Context) error {
-			if err := wantArgs(c, 1, 1); err != nil {
-				return err
-			}
-			ctx, cancel := context.WithTimeout(c.Context, c.Duration("timeout"))
-			defer cancel()
-			return refresh(ctx, c.Args().First(), c.App.Writer)
+			return onDir(c, func(ctx context.Context, dir string) error {
+				return refresh(ctx, dir, c.App.Writer)
+			})
 		},
 	}
 }

@@ -23,16 +23,8 @@ func statCommand() *cli.Command {
 			&cli.BoolFlag{Name: "json", Usage: "print one JSON object for each"},
 		}, storeFlags("warn")...),
 		Action: func(c *cli.Context) error {
-			if err := wantArgs(c, 1, -1); err != nil {
-				return err
-			}
-			return withTree(c, func(ctx context.Context, t treeReader) error {
-				for _, arg := range c.Args().Slice() {
-					if err := stat(ctx, c.App.Writer, t, arg, c.Bool("json")); err != nil {
-						return err
-					}
-				}
-				return nil
+			return eachArg(c, func(ctx context.Context, t treeReader, arg string) error {
+				return stat(ctx, c.App.Writer, t, arg, c.Bool("json"))
 			})
 		},
 	}

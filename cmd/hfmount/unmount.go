@@ -28,12 +28,9 @@ Example:
 			jsonFlag(),
 		},
 		Action: func(c *cli.Context) error {
-			if err := wantArgs(c, 1, 1); err != nil {
-				return err
-			}
-			ctx, cancel := context.WithTimeout(c.Context, c.Duration("timeout"))
-			defer cancel()
-			return unmount(ctx, c.Args().First(), c.App.ErrWriter)
+			return onDir(c, func(ctx context.Context, dir string) error {
+				return unmount(ctx, dir, c.App.ErrWriter)
+			})
 		},
 	}
 }
