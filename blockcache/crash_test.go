@@ -3,6 +3,7 @@ package blockcache
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -43,7 +44,14 @@ func store(t *testing.T, dir string, data []byte, n int) hub.ContentID {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := c.File(id, &fakeSource{data: data})
+	// Reading ahead must not complete what is to be partial.
+	src := &fakeSource{data: data, fault: func(off int64, p []byte) (int, error) {
+		if keep := int64(n) - off; keep < int64(len(p)) {
+			return int(max(keep, 0)), io.ErrUnexpectedEOF
+		}
+		return len(p), nil
+	}}
+	f, err := c.File(id, src)
 	if err != nil {
 		t.Fatal(err)
 	}
