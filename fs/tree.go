@@ -28,6 +28,10 @@ type Options struct {
 	// Offline answers from MetaDir and Cache alone; what they do not hold
 	// fails with hub.ErrOffline.
 	Offline bool
+	// Layers gives branches their local changes; nil is a tree that is only read.
+	Layers Layers
+	// WaitFor is what fsync waits for under --sync=remote; nil is nothing.
+	WaitFor func(ctx context.Context, ref hub.Ref, path string) error
 	Now     func() time.Time // nil is time.Now
 	Logger  *slog.Logger     // nil is silence
 }

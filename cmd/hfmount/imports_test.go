@@ -17,12 +17,16 @@ import (
 var allowedImports = map[string][]string{
 	"hfmount/cmd/hfmount": {"hfmount/...", "github.com/...", "golang.org/x/...", "net/http"},
 	"hfmount/fs/node":     {"hfmount/fs", "hfmount/blockcache", "hfmount/remote/hub", "github.com/hanwen/go-fuse/v2/...", "golang.org/x/...", "github.com/hashicorp/golang-lru/v2/...", "github.com/moby/sys/mountinfo"},
-	"hfmount/fs": {"hfmount/blockcache", "hfmount/writeback", "hfmount/remote/hub", "github.com/hashicorp/golang-lru/v2/...",
+	"hfmount/fs": {"hfmount/blockcache", "hfmount/writeback", "hfmount/writeback/staging", "hfmount/remote/hub", "github.com/hashicorp/golang-lru/v2/...",
 		"github.com/dgraph-io/ristretto/v2/...", "github.com/cespare/xxhash/v2", "golang.org/x/..."},
-	"hfmount/blockcache":     {"hfmount/remote/hub", "github.com/hashicorp/golang-lru/v2/...", "github.com/dgraph-io/ristretto/v2/...", "github.com/cespare/xxhash/v2", "golang.org/x/..."},
-	"hfmount/remote":         {"hfmount/remote/lfs", "hfmount/remote/hub", "net/http", "github.com/google/uuid", "github.com/hashicorp/golang-lru/v2/...", "github.com/dgraph-io/ristretto/v2/...", "golang.org/x/..."},
-	"hfmount/remote/hub":     {},
-	"hfmount/remote/hubtest": {"hfmount/remote/hub", "net/http", "github.com/...", "golang.org/x/..."},
+	"hfmount/blockcache":        {"hfmount/remote/hub", "github.com/hashicorp/golang-lru/v2/...", "github.com/dgraph-io/ristretto/v2/...", "github.com/cespare/xxhash/v2", "golang.org/x/..."},
+	"hfmount/remote":            {"hfmount/remote/lfs", "hfmount/remote/hub", "net/http", "github.com/google/uuid", "github.com/hashicorp/golang-lru/v2/...", "github.com/dgraph-io/ristretto/v2/...", "golang.org/x/..."},
+	"hfmount/remote/lfs":        {"hfmount/remote/hub", "net/http", "golang.org/x/..."},
+	"hfmount/remote/hub":        {},
+	"hfmount/writeback":         {"hfmount/writeback/journal", "hfmount/writeback/staging", "hfmount/remote/hub", "github.com/google/uuid", "github.com/go-git/go-git/v5/plumbing/format/gitignore", "github.com/cespare/xxhash/v2", "golang.org/x/..."},
+	"hfmount/writeback/journal": {"golang.org/x/..."},
+	"hfmount/writeback/staging": {"golang.org/x/..."},
+	"hfmount/remote/hubtest":    {"hfmount/remote/hub", "net/http", "github.com/...", "golang.org/x/..."},
 }
 
 // guarded are what only some packages may import at all; the rest of the
