@@ -1,0 +1,96 @@
+package writeback
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The budget of automatic commits: well below the Hub's 128 an hour, which all
+// programs of the account share (hub-protocol §6.6).
+const (
+	budgetBurst   = 10
+	budgetPerHour = 60
+)
+
+// budget is a token bucket in a file, shared by all mounts of an account that
+// have one state folder.
+type budget struct {
+	path string
+	now  func() time.Time
+}
+
+type bucket struct {
+	Tokens float64   `json:"tokens"`
+	At     time.Time `json:"at"`
+}
+
+func newBudget(stateDir, endpoint, account string, now func() time.Time) *budget {
+	sum := sha256.Sum256([]byte(endpoint + "\x00" + account))
+	return &budget{path: filepath.Join(stateDir, "budget-"+hex.EncodeToString(sum[:8])+".json"), now: now}
+}
+
+// refill is the bucket at a moment. A clock that went back gives nothing.
+func (b bucket) refill(now time.Time) bucket {
+	if d := now.Sub(b.At); d > 0 {
+		b.Tokens += d.Hours() * budgetPerHour
+	}
+	b.Tokens = min(budgetBurst, max(0, b.Tokens))
+	b.At = now
+	return b
+}
+
+// wait is how long until there is a whole token.
+func (b bucket) wait() time.Duration {
+	if b.Tokens >= 1 {
+		return 0
+	}
+	return time.Duration((1-b.Tokens)/budgetPerHour*float64(time.Hour)) + time.Millisecond
+}
+
+// take takes one token, or says how long until there is one. The file is
+// locked only for the moment. One that cannot be read is a full bucket: losing
+// it must not stop commits.
+func (b *budget) take() (time.Duration, error) {
+	f, err := os.OpenFile(b.path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return 0, fmt.Errorf("the commit budget: %w", err)
+	}
+	defer f.Close()
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+		return 0, fmt.Errorf("the commit budget: %w", err)
+	}
+	cur := bucket{Tokens: budgetBurst, At: b.now()}
+	if data, err := io.ReadAll(io.LimitReader(f, 4096)); err == nil && len(data) > 0 {
+		var saved bucket
+		if json.Unmarshal(data, &saved) == nil && !saved.At.IsZero() {
+			cur = saved
+		}
+	}
+	cur = cur.refill(b.now())
+	w := cur.wait()
+	if w == 0 {
+		cur.Tokens--
+	}
+	// Written even without a token taken: a clock that was set back must not
+	// leave a date in the future behind.
+	data, err := json.Marshal(cur)
+	if err != nil {
+		return 0, err
+	}
+	// A torn write reads as a full bucket, which costs nothing that matters.
+	if err := f.Truncate(0); err != nil {
+		return 0, fmt.Errorf("the commit budget: %w", err)
+	}
+	if _, err := f.WriteAt(data, 0); err != nil {
+		return 0, fmt.Errorf("the commit budget: %w", err)
+	}
+	return w, nil
+}
