@@ -14,7 +14,14 @@ import (
 // binary is the program under test.
 var binary string
 
+// roles are what this program does instead of tests when HFMOUNT_TEST_ROLE
+// names one: processes that work on a mount.
+var roles = map[string]func(args []string) int{}
+
 func TestMain(m *testing.M) {
+	if role := roles[os.Getenv("HFMOUNT_TEST_ROLE")]; role != nil {
+		os.Exit(role(os.Args[1:]))
+	}
 	os.Exit(run(m))
 }
 
