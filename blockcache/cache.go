@@ -204,8 +204,25 @@ func (c *Cache) File(id hub.ContentID, src Source) (*File, error) {
 		return nil, fmt.Errorf("%q is no content id", id)
 	}
 	c.mu.Lock()
-	if c.closed {
+	o, err := c.enter(id)
+	if err != nil {
 		c.mu.Unlock()
+		return nil, err
+	}
+	f := &File{o: o, src: src}
+	o.files[f] = struct{}{}
+	c.mu.Unlock()
+	if c.tier != nil && id.Size > 0 {
+		o.openDisk()
+		c.tier.touch(id)
+	}
+	return f, nil
+}
+
+// enter returns the object, with one more of o.users. c.mu is held, except
+// while waiting.
+func (c *Cache) enter(id hub.ContentID) (*object, error) {
+	if c.closed {
 		return nil, errors.New("blockcache: cache is closed")
 	}
 	o := c.objects[id]
@@ -220,28 +237,25 @@ func (c *Cache) File(id hub.ContentID, src Source) (*File, error) {
 		o = newObject(c, id)
 		c.objects[id] = o
 	}
-	f := &File{o: o, src: src}
 	o.users++
-	o.files[f] = struct{}{}
-	c.mu.Unlock()
-	if c.tier != nil && id.Size > 0 {
-		o.openDisk()
-		c.tier.touch(id)
-	}
-	return f, nil
+	return o, nil
 }
 
 // leave gives up one of o.users. No lock is held.
 func (c *Cache) leave(o *object) {
 	c.mu.Lock()
 	o.users--
-	var d *diskFile
+	var open []*diskFile
 	if o.users == 0 {
-		d, o.disk = o.disk, nil
+		open = o.replaced
+		if o.disk != nil {
+			open = append(open, o.disk)
+		}
+		o.disk, o.replaced = nil, nil
 		o.retire()
 	}
 	c.mu.Unlock()
-	if d != nil {
+	for _, d := range open {
 		d.close()
 	}
 }

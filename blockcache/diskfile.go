@@ -17,6 +17,8 @@ type diskFile struct {
 	size int64
 
 	// Guarded by object.ioMu; data and idx do not change once they are set.
+	// data of a complete object is open for reading only: nothing in this
+	// process could change a blob that the kernel serves.
 	data, idx *os.File // nil until something is stored
 	writer    bool     // holds the flock on the partial index
 	parsed    int64    // bytes of idx that are in recs
@@ -132,10 +134,10 @@ func sameFile(f *os.File, path string) bool {
 	return err == nil && os.SameFile(a, b)
 }
 
-// openShared opens a data file for reading and writing under a shared flock,
-// or fails with os.ErrNotExist if it is being evicted.
+// openShared opens a data file under a shared flock, or fails with
+// os.ErrNotExist if it is being evicted.
 func openShared(path string, flags int) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW|flags, 0o600)
+	f, err := os.OpenFile(path, unix.O_NOFOLLOW|flags, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -153,7 +155,7 @@ func (t *diskTier) openFile(id hub.ContentID) *diskFile {
 	if t.openBlob(id, d) {
 		return d
 	}
-	data, err := openShared(t.partialData(id), 0)
+	data, err := openShared(t.partialData(id), os.O_RDWR)
 	if err != nil {
 		return d
 	}
@@ -178,7 +180,7 @@ func (t *diskTier) openFile(id hub.ContentID) *diskFile {
 }
 
 func (t *diskTier) openBlob(id hub.ContentID, d *diskFile) bool {
-	data, err := openShared(t.blob(id), 0)
+	data, err := openShared(t.blob(id), os.O_RDONLY)
 	if err != nil {
 		return false
 	}
@@ -241,7 +243,7 @@ func (d *diskFile) tail() ([]freshRecord, error) {
 // object.ioMu is held.
 func (t *diskTier) becomeWriter(id hub.ContentID, d *diskFile) (fresh []freshRecord, ok bool, err error) {
 	if d.data == nil {
-		data, err := openShared(t.partialData(id), os.O_CREATE)
+		data, err := openShared(t.partialData(id), os.O_RDWR|os.O_CREATE)
 		if errors.Is(err, os.ErrNotExist) {
 			return nil, false, nil // being evicted this moment
 		} else if err != nil {
@@ -293,4 +295,16 @@ func (t *diskTier) becomeWriter(id hub.ContentID, d *diskFile) (fresh []freshRec
 	}
 	d.writer = true
 	return fresh, true, nil
+}
+
+// readOnly puts r in the place of d.data, under the same number: whoever reads
+// from it this moment is not disturbed. It takes r over.
+func (d *diskFile) readOnly(r *os.File) error {
+	defer r.Close()
+	for {
+		err := unix.Dup3(int(r.Fd()), int(d.data.Fd()), unix.O_CLOEXEC)
+		if err != unix.EINTR && err != unix.EBUSY {
+			return err
+		}
+	}
 }

@@ -239,8 +239,14 @@ func (o *object) finish() error {
 	if err := unix.Fdatasync(int(d.idx.Fd())); err != nil {
 		return err
 	}
+	r, err := openShared(c.tier.partialData(o.id), os.O_RDONLY)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // somebody dropped it
+	} else if err != nil {
+		return err
+	}
 	blob := c.tier.blob(o.id)
-	err := c.tier.locked(func() error {
+	err = c.tier.locked(func() error {
 		if !sameFile(d.data, c.tier.partialData(o.id)) || !sameFile(d.idx, c.tier.partialIndex(o.id)) {
 			return os.ErrNotExist
 		}
@@ -253,9 +259,14 @@ func (o *object) finish() error {
 		}
 		return os.Rename(c.tier.partialData(o.id), blob)
 	})
-	if errors.Is(err, os.ErrNotExist) {
-		return nil // somebody dropped it
-	} else if err != nil {
+	if err != nil {
+		r.Close()
+		if errors.Is(err, os.ErrNotExist) {
+			return nil // somebody dropped it
+		}
+		return err
+	}
+	if err := d.readOnly(r); err != nil {
 		return err
 	}
 	c.mu.Lock()

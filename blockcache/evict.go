@@ -109,12 +109,23 @@ func (t *diskTier) victim(tried map[hub.ContentID]bool) (hub.ContentID, bool) {
 func (t *diskTier) evict(id hub.ContentID) {
 	ok := true
 	for _, path := range []string{t.blob(id), t.partialData(id)} {
-		f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW, 0)
+		f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
 		if err != nil {
 			ok = ok && errors.Is(err, os.ErrNotExist)
 			continue
 		}
-		if flock(f, unix.LOCK_EX) != nil {
+		err = flock(f, unix.LOCK_EX)
+		if err == unix.EBADF {
+			// NFS locks exclusively only what is open for writing. It has no
+			// passthrough, so that nobody reads through this descriptor.
+			f.Close()
+			if f, err = os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW, 0); err != nil {
+				ok = false
+				continue
+			}
+			err = flock(f, unix.LOCK_EX)
+		}
+		if err != nil {
 			ok = false
 		} else if err := t.locked(func() error { return t.unlink(f, path) }); err != nil {
 			ok = false

@@ -28,9 +28,10 @@ type object struct {
 	dead    error
 	buried  chan struct{} // of a dead object: closed when its files are gone
 
-	disk     *diskFile // nil without users, without a tier, and for small objects
-	onDisk   bool      // small objects: stored, as far as this process knows
-	unstored bool      // does not go to disk: no tier, or too large for it
+	disk     *diskFile   // nil without users, without a tier, and for small objects
+	replaced []*diskFile // what disk was before Adopt; readers may be in them
+	onDisk   bool        // small objects: stored, as far as this process knows
+	unstored bool        // does not go to disk: no tier, or too large for it
 
 	// beyond holds the blocks from hashed on that are complete in memory or on
 	// disk; with those before hashed they are the blocks that need no fetch.

@@ -178,6 +178,9 @@ func (o *object) runHasher() {
 		if b != nil {
 			c.mem.unpin(b)
 		}
+		if o.verified {
+			break // adopted meanwhile
+		}
 		o.chained = max(o.chained, i+1)
 		delete(o.beyond, i)
 		o.sums = append(o.sums, sums)
@@ -189,7 +192,7 @@ func (o *object) runHasher() {
 			c.log.Debug("verified", "object", o.id)
 			o.settle()
 		} else {
-			o.condemn()
+			o.condemn(true)
 		}
 	}
 	o.endHasher()
@@ -221,11 +224,11 @@ func (o *object) unchain() {
 	o.chained = o.hashed
 }
 
-// condemn drops a corrupt object and everything that is cached of it. The
-// object stays in Cache.objects until its files are gone, so that the next
-// handle does not find them; until then File waits for buried. It is called by
-// the hasher, with Cache.mu held but for the removal.
-func (o *object) condemn() {
+// condemn drops a corrupt object and everything that memory, and with files
+// set the disk, has of it. The object stays in Cache.objects until its files
+// are gone, so that the next handle does not find them; until then File waits
+// for buried. Cache.mu is held but for the removal.
+func (o *object) condemn(files bool) {
 	c := o.c
 	o.dead = ErrCorrupt
 	o.buried = make(chan struct{})
@@ -237,7 +240,7 @@ func (o *object) condemn() {
 		b.wake()
 		o.forgetOne(b)
 	}
-	if c.tier != nil {
+	if files && c.tier != nil {
 		c.mu.Unlock()
 		o.ioMu.Lock()
 		c.tier.remove(o.id)
