@@ -18,6 +18,7 @@ type Attr struct {
 	Atime, Ctime time.Time
 	Owner        *Owner // nil: the mount's
 	Writable     bool   // Mode's permission bits are to be shown as they are
+	Chosen       bool   // somebody gave it its mode: no umask applies
 }
 
 // Node is a *Dir, *File or *Symlink.

@@ -6,6 +6,7 @@ import (
 	iofs "io/fs"
 
 	"hfmount/remote/hub"
+	"hfmount/writeback"
 )
 
 // Errors beside those of package hub and io/fs.
@@ -14,6 +15,9 @@ var (
 	ErrIsDir       = errors.New("is a directory")
 	ErrNotDir      = errors.New("not a directory")
 	ErrNameTooLong = errors.New("name too long")
+	// ErrNoSpace is local changes that fill what they may while nothing drains
+	// them.
+	ErrNoSpace = writeback.ErrNoSpace
 )
 
 // errClosed is what a closed tree answers.

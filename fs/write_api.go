@@ -135,7 +135,12 @@ func (h *Handle) Local() bool { return false }
 // disk behind it: two opens of one kernel inode may be native together only if
 // their ids are equal. ok is false where some byte is not local or verified,
 // or writing must not reach it.
-func (h *Handle) Backing() (f *os.File, id string, ok bool) { return nil, "", false }
+func (h *Handle) Backing() (f *os.File, id string, ok bool) {
+	if f, ok = h.f.Native(); !ok {
+		return nil, "", false
+	}
+	return f, f.Name(), true
+}
 
 // WriteAt writes; a negative off appends. The first write makes the change.
 func (h *Handle) WriteAt(ctx context.Context, p []byte, off int64) (int, error) {

@@ -26,18 +26,30 @@ const blockSize = 4096
 // fill translates a to what the kernel keeps. Directories have one link: with
 // two, old versions of find believe that there are no sub-directories.
 func (o owner) fill(out *fuse.Attr, a fs.Attr) {
+	uid, gid := o.uid, o.gid
+	if a.Owner != nil {
+		uid, gid = a.Owner.UID, a.Owner.GID
+	}
 	*out = fuse.Attr{
 		Ino:     a.Ino,
 		Size:    uint64(a.Size),
 		Blocks:  (uint64(a.Size) + 511) / 512,
 		Blksize: blockSize,
-		Mode:    typeBits(a.Mode) | permBits(a.Mode)&^o.umask,
+		Mode:    typeBits(a.Mode) | o.permBits(a),
 		Nlink:   1,
-		Owner:   fuse.Owner{Uid: o.uid, Gid: o.gid},
+		Owner:   fuse.Owner{Uid: uid, Gid: gid},
 	}
-	if mtime := a.Mtime; mtime.Unix() > 0 {
-		out.SetTimes(&mtime, &mtime, &mtime)
+	if a.Mtime.IsZero() {
+		return
 	}
+	atime, ctime := a.Mtime, a.Mtime
+	if !a.Atime.IsZero() {
+		atime = a.Atime
+	}
+	if !a.Ctime.IsZero() {
+		ctime = a.Ctime
+	}
+	out.SetTimes(&atime, &a.Mtime, &ctime)
 }
 
 func typeBits(m iofs.FileMode) uint32 {
@@ -50,27 +62,54 @@ func typeBits(m iofs.FileMode) uint32 {
 	return syscall.S_IFREG
 }
 
-// permBits are the permissions before the umask. Nothing can be written, so
-// whatever the tree says beyond that is not shown.
-func permBits(m iofs.FileMode) uint32 {
+// permBits are the permissions to show. What cannot be written has no bits for
+// that, whatever the tree says. The mount's umask takes bits off what nobody
+// chose: a mode that was given at a create or by chmod is shown as it was.
+func (o owner) permBits(a fs.Attr) uint32 {
 	switch {
-	case m.IsDir():
-		return 0o555
-	case m&iofs.ModeSymlink != 0:
-		return 0o777
+	case a.Mode&iofs.ModeSymlink != 0:
+		return 0o777 &^ o.umask
+	case a.Writable && a.Chosen:
+		return uint32(a.Mode.Perm())
+	case a.Writable:
+		return uint32(a.Mode.Perm()) &^ o.umask
+	case a.Mode.IsDir():
+		return 0o555 &^ o.umask
 	}
-	return uint32(m.Perm()) & 0o555
+	return uint32(a.Mode.Perm()) & 0o555 &^ o.umask
+}
+
+// fill translates a for the inode of n. One without a name has no link: it was
+// unlinked, or made without one.
+func (s *Server) fill(out *fuse.Attr, a fs.Attr, n gofs.InodeEmbedder) {
+	s.owner.fill(out, a)
+	inode := n.EmbeddedInode()
+	if _, parent := inode.Parent(); parent == nil && !inode.IsRoot() {
+		out.Nlink = 0
+	}
+}
+
+// entry answers a request for a name with what is there.
+func (s *Server) entry(out *fuse.EntryOut, a fs.Attr, ops gofs.InodeEmbedder, n fs.Node) {
+	s.owner.fill(&out.Attr, a)
+	if l, ok := ops.(*linkNode); ok {
+		l.show(&out.Attr)
+	}
+	out.SetEntryTimeout(ttl(n.TTL()))
+	if f, ok := ops.(*fileNode); !ok || !f.changesUnseen() {
+		out.SetAttrTimeout(ttl(n.TTL()))
+	}
 }
 
 // getattr answers GETATTR for every kind of node.
-func (s *Server) getattr(ctx context.Context, n fs.Node, out *fuse.AttrOut) syscall.Errno {
+func (s *Server) getattr(ctx context.Context, ops gofs.InodeEmbedder, n fs.Node, out *fuse.AttrOut) syscall.Errno {
 	r := s.begin(ctx)
 	defer r.finish()
 	a, err := n.Attr(r)
 	if err != nil {
 		return s.fail(r, "getattr", "", err)
 	}
-	s.owner.fill(&out.Attr, a)
+	s.fill(&out.Attr, a, ops)
 	out.SetTimeout(ttl(n.TTL()))
 	return 0
 }
@@ -97,33 +136,6 @@ func (s *Server) statfs(out *fuse.StatfsOut) syscall.Errno {
 
 // maxName is the longest file name in bytes, as for every local file system.
 const maxName = 255
-
-// linkNode shows an fs.Symlink.
-type linkNode struct {
-	gofs.Inode
-	s    *Server
-	link *fs.Symlink
-}
-
-func (l *linkNode) Readlink(context.Context) ([]byte, syscall.Errno) {
-	return []byte(l.link.Target()), 0
-}
-
-func (l *linkNode) Getattr(ctx context.Context, _ gofs.FileHandle, out *fuse.AttrOut) syscall.Errno {
-	return l.s.getattr(ctx, l.link, out)
-}
-
-func (l *linkNode) Getxattr(ctx context.Context, name string, dest []byte) (uint32, syscall.Errno) {
-	return l.s.getxattr(ctx, l.link, name, dest)
-}
-
-func (l *linkNode) Listxattr(ctx context.Context, dest []byte) (uint32, syscall.Errno) {
-	return l.s.listxattr(ctx, l.link, dest)
-}
-
-func (l *linkNode) Statfs(_ context.Context, out *fuse.StatfsOut) syscall.Errno {
-	return l.s.statfs(out)
-}
 
 // ttl makes a lifetime fit for the wire, which has no negative ones.
 func ttl(d time.Duration) time.Duration { return max(d, 0) }

@@ -28,6 +28,11 @@ func TestFill(t *testing.T) {
 		{"huge file", fs.Attr{Mode: 0o444, Size: 1 << 50}, 0, syscall.S_IFREG | 0o444, 1 << 41},
 		{"file, private", fs.Attr{Mode: 0o444}, 0o077, syscall.S_IFREG | 0o400, 0},
 		{"file, writable in the tree", fs.Attr{Mode: 0o644}, 0, syscall.S_IFREG | 0o444, 0},
+		{"file, writable", fs.Attr{Mode: 0o644, Writable: true}, 0, syscall.S_IFREG | 0o644, 0},
+		{"file, writable, private", fs.Attr{Mode: 0o644, Writable: true}, 0o077, syscall.S_IFREG | 0o600, 0},
+		{"file, chmod", fs.Attr{Mode: 0o666, Writable: true, Chosen: true}, 0o077, syscall.S_IFREG | 0o666, 0},
+		{"directory, writable", fs.Attr{Mode: iofs.ModeDir | 0o755, Writable: true}, 0o022, syscall.S_IFDIR | 0o755, 0},
+		{"directory, chmod", fs.Attr{Mode: iofs.ModeDir | 0o700, Writable: true, Chosen: true}, 0o022, syscall.S_IFDIR | 0o700, 0},
 		{"directory", fs.Attr{Mode: iofs.ModeDir | 0o555}, 0, syscall.S_IFDIR | 0o555, 0},
 		{"directory, type alone", fs.Attr{Mode: iofs.ModeDir}, 0o022, syscall.S_IFDIR | 0o555, 0},
 		{"directory, closed", fs.Attr{Mode: iofs.ModeDir | 0o555}, 0o777, syscall.S_IFDIR, 0},
@@ -45,6 +50,27 @@ func TestFill(t *testing.T) {
 		if c.attr.Mtime.IsZero() && out.Mtime != 0 {
 			t.Errorf("%s: no mtime shows as %d", c.name, out.Mtime)
 		}
+	}
+}
+
+func TestFillOverrides(t *testing.T) {
+	when := time.Unix(1_700_000_000, 1)
+	var out fuse.Attr
+	owner{uid: 1, gid: 2}.fill(&out, fs.Attr{
+		Mtime: when, Atime: when.Add(time.Second), Ctime: when.Add(time.Minute), Owner: &fs.Owner{UID: 7, GID: 8},
+	})
+	if out.Uid != 7 || out.Gid != 8 {
+		t.Errorf("the owner is %d:%d", out.Uid, out.Gid)
+	}
+	if d := out.AccessTime().Sub(out.ModTime()); d != time.Second {
+		t.Errorf("read %v after it was written", d)
+	}
+	if d := out.ChangeTime().Sub(out.ModTime()); d != time.Minute {
+		t.Errorf("changed %v after it was written", d)
+	}
+	owner{}.fill(&out, fs.Attr{Mtime: time.Unix(-1000, 0)})
+	if got := out.ModTime(); got.Unix() != -1000 {
+		t.Errorf("before 1970: %v", got)
 	}
 }
 

@@ -7,14 +7,15 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
 
-// bridge stands between go-fuse's node layer and the wire, for the three
-// things that the node layer cannot say.
+// bridge stands between go-fuse's node layer and the wire, for the things that
+// the node layer cannot say.
 type bridge struct {
 	fuse.RawFileSystem
 	s *Server
 }
 
-// openReply is what a handler wants in the answer to OPEN or OPENDIR.
+// openReply is what a handler wants in the answer to OPEN, CREATE, TMPFILE or
+// OPENDIR.
 type openReply struct {
 	backing   int32 // the id of the file to read natively, 0 for none
 	dropCache bool  // cache from now on, but drop what is cached
@@ -35,12 +36,32 @@ func (b *bridge) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut
 	var reply openReply
 	defer b.s.expect(cancel, &reply)()
 	st := b.RawFileSystem.Open(cancel, in, out)
-	if st.Ok() && reply.backing != 0 {
-		out.BackingID = reply.backing
+	reply.fill(st, out)
+	return st
+}
+
+func (b *bridge) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
+	var reply openReply
+	defer b.s.expect(cancel, &reply)()
+	st := b.RawFileSystem.Create(cancel, in, name, out)
+	reply.fill(st, &out.OpenOut)
+	return st
+}
+
+func (b *bridge) Tmpfile(cancel <-chan struct{}, in *fuse.CreateIn, out *fuse.CreateOut) fuse.Status {
+	var reply openReply
+	defer b.s.expect(cancel, &reply)()
+	st := b.RawFileSystem.Tmpfile(cancel, in, out)
+	reply.fill(st, &out.OpenOut)
+	return st
+}
+
+func (r *openReply) fill(st fuse.Status, out *fuse.OpenOut) {
+	if st.Ok() && r.backing != 0 {
+		out.BackingID = r.backing
 		out.OpenFlags |= fuse.FOPEN_PASSTHROUGH
 		out.OpenFlags &^= fuse.FOPEN_KEEP_CACHE
 	}
-	return st
 }
 
 func (b *bridge) OpenDir(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {

@@ -34,7 +34,7 @@ func newWire(t *testing.T) *wire {
 		t.Fatal(err)
 	}
 	s := &Server{
-		tree: tree, fd: -1, log: silent(), complaints: complaints{log: silent(), now: time.Now},
+		tree: tree, fd: -1, readOnly: true, log: silent(), complaints: complaints{log: silent(), now: time.Now},
 		open: make(map[*openFile]struct{}), noNative: "no kernel",
 	}
 	t.Cleanup(func() {

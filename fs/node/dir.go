@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"fmt"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -21,64 +20,17 @@ type dirNode struct {
 	dir    atomic.Pointer[fs.Dir] // the newest of equals, see Server.child
 	listed atomic.Bool            // in Server.live
 
+	changes atomic.Uint64 // that were made through this inode
+
 	mu      sync.Mutex
 	opened  bool   // guarded by mu
-	version uint64 // of the listing at the last OPENDIR; guarded by mu
+	version uint64 // of the listing that was last given out; guarded by mu
 }
 
 func newDirNode(s *Server, d *fs.Dir) *dirNode {
 	n := &dirNode{s: s}
 	n.dir.Store(d)
 	return n
-}
-
-// child returns the inode that shows n under name: the present one if it shows
-// the same thing, else a new one.
-//
-// Content is part of an inode's identity, as its generation. So a file whose
-// bytes changed is another inode even where fs gives it the same number, and
-// neither pages nor open handles of the old one are touched.
-func (s *Server) child(ctx context.Context, parent *gofs.Inode, name string, n fs.Node) (*gofs.Inode, error) {
-	id := gofs.StableAttr{Ino: n.Ino(), Mode: typeBits(n.Mode())}
-	if f, ok := n.(*fs.File); ok {
-		id.Gen = contentGen(f)
-	}
-	if old := parent.GetChild(name); old != nil && old.StableAttr() == id {
-		switch ops := old.Operations().(type) {
-		case *dirNode:
-			if d, ok := n.(*fs.Dir); ok {
-				ops.dir.Store(d)
-				return old, nil
-			}
-		case *fileNode:
-			if f, ok := n.(*fs.File); ok {
-				ops.file.Store(f)
-				return old, nil
-			}
-		}
-	}
-	var ops gofs.InodeEmbedder
-	switch n := n.(type) {
-	case *fs.Dir:
-		ops = newDirNode(s, n)
-	case *fs.File:
-		ops = newFileNode(s, n)
-	case *fs.Symlink:
-		ops = &linkNode{s: s, link: n}
-	default:
-		return nil, fmt.Errorf("a node of unknown type %T", n)
-	}
-	return parent.NewInode(ctx, ops, id), nil
-}
-
-// contentGen is the generation of a file's inode: the start of its hash.
-func contentGen(f *fs.File) uint64 {
-	hex := f.Content().Hex
-	gen, err := strconv.ParseUint(hex[:min(16, len(hex))], 16, 64)
-	if err != nil {
-		return 0 // no hash, no promise
-	}
-	return gen
 }
 
 func (d *dirNode) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*gofs.Inode, syscall.Errno) {
@@ -106,14 +58,12 @@ func (d *dirNode) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (
 	if err != nil {
 		return nil, d.s.fail(r, "lookup", name, err)
 	}
-	d.s.owner.fill(&out.Attr, a)
-	out.SetEntryTimeout(ttl(n.TTL()))
-	out.SetAttrTimeout(ttl(n.TTL()))
+	d.s.entry(out, a, inode.Operations(), n)
 	return inode, 0
 }
 
 func (d *dirNode) Getattr(ctx context.Context, _ gofs.FileHandle, out *fuse.AttrOut) syscall.Errno {
-	return d.s.getattr(ctx, d.dir.Load(), out)
+	return d.s.getattr(ctx, d, d.dir.Load(), out)
 }
 
 // OpendirHandle takes the snapshot that this handle lists. The kernel may keep
@@ -123,20 +73,17 @@ func (d *dirNode) OpendirHandle(ctx context.Context, _ uint32) (gofs.FileHandle,
 	d.s.live.add(d)
 	r := d.s.begin(ctx)
 	defer r.finish()
-	entries, version, err := d.dir.Load().ReadDir(r)
+	h := &dirHandle{d: d}
+	same, err := h.list(r)
 	if err != nil {
 		return nil, 0, d.s.fail(r, "opendir", "", err)
 	}
-	d.mu.Lock()
-	same := d.opened && d.version == version
-	d.opened, d.version = true, version
-	d.mu.Unlock()
 	if reply := d.s.reply(ctx); reply != nil {
 		reply.dropCache = !same
 	} else if !same {
-		return &dirHandle{d: d, entries: entries}, 0, 0
+		return h, 0, 0
 	}
-	return &dirHandle{d: d, entries: entries}, fuse.FOPEN_CACHE_DIR | fuse.FOPEN_KEEP_CACHE, 0
+	return h, fuse.FOPEN_CACHE_DIR | fuse.FOPEN_KEEP_CACHE, 0
 }
 
 func (d *dirNode) Getxattr(ctx context.Context, name string, dest []byte) (uint32, syscall.Errno) {
@@ -161,10 +108,45 @@ type dirHandle struct {
 	d       *dirNode
 	entries []fs.DirEntry
 	next    int
+
+	changes uint64 // dirNode.changes before the listing
+	version uint64 // of the listing
 }
 
-func (h *dirHandle) Readdirent(context.Context) (*fuse.DirEntry, syscall.Errno) {
+// list takes the present listing, and reports whether it is the one that was
+// given out before.
+func (h *dirHandle) list(r *request) (same bool, err error) {
+	h.changes = h.d.changes.Load() // before: what changes meanwhile is seen
+	h.entries, h.version, err = h.d.dir.Load().ReadDir(r)
+	if err != nil {
+		return false, err
+	}
+	h.d.mu.Lock()
+	defer h.d.mu.Unlock()
+	same = h.d.opened && h.d.version == h.version
+	h.d.opened, h.d.version = true, h.version
+	return same, nil
+}
+
+// outdated reports whether the directory was changed through the mount, or
+// another listing of it given out, since this one was taken. The kernel dates
+// what it keeps by when it begins to read, not by when it opened.
+func (h *dirHandle) outdated() bool {
+	if h.changes != h.d.changes.Load() {
+		return true
+	}
+	h.d.mu.Lock()
+	defer h.d.mu.Unlock()
+	return h.version != h.d.version
+}
+
+func (h *dirHandle) Readdirent(ctx context.Context) (*fuse.DirEntry, syscall.Errno) {
 	const dots = 2
+	if h.next == 0 && h.outdated() {
+		if no := h.relist(ctx); no != 0 {
+			return nil, no
+		}
+	}
 	if h.next >= len(h.entries)+dots {
 		return nil, 0
 	}
@@ -189,17 +171,20 @@ func (h *dirHandle) Readdirent(context.Context) (*fuse.DirEntry, syscall.Errno) 
 // the directory anew, as rewinddir(3) promises.
 func (h *dirHandle) Seekdir(ctx context.Context, off uint64) syscall.Errno {
 	if off == 0 {
-		r := h.d.s.begin(ctx)
-		defer r.finish()
-		entries, _, err := h.d.dir.Load().ReadDir(r)
-		if err != nil {
-			return h.d.s.fail(r, "readdir", "", err)
+		if no := h.relist(ctx); no != 0 {
+			return no
 		}
-		h.entries = entries
 	}
 	if off > uint64(len(h.entries))+2 {
 		off = uint64(len(h.entries)) + 2
 	}
 	h.next = int(off)
 	return 0
+}
+
+func (h *dirHandle) relist(ctx context.Context) syscall.Errno {
+	r := h.d.s.begin(ctx)
+	defer r.finish()
+	_, err := h.list(r)
+	return h.d.s.fail(r, "readdir", "", err)
 }

@@ -48,6 +48,11 @@ func errno(ctx context.Context, err error) syscall.Errno {
 		{fs.ErrIsDir, syscall.EISDIR},
 		{fs.ErrNotDir, syscall.ENOTDIR},
 		{fs.ErrNameTooLong, syscall.ENAMETOOLONG},
+		{fs.ErrNotEmpty, syscall.ENOTEMPTY},
+		{fs.ErrStale, syscall.ESTALE},
+		{fs.ErrCrossDevice, syscall.EXDEV},
+		{fs.ErrNoLinks, syscall.EPERM},
+		{fs.ErrNoSpace, syscall.ENOSPC},
 		{errors.ErrUnsupported, syscall.ENOTSUP},
 	} {
 		if errors.Is(err, k.err) {
@@ -55,6 +60,22 @@ func errno(ctx context.Context, err error) syscall.Errno {
 		}
 	}
 	return syscall.EIO
+}
+
+// writeErrno is errno for what ends on local disk. What that says about room is
+// for the caller to know, and so is what it cannot do.
+func writeErrno(ctx context.Context, err error) syscall.Errno {
+	n := errno(ctx, err)
+	if n != syscall.EIO {
+		return n
+	}
+	for _, raw := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG, syscall.EOPNOTSUPP} {
+		var is syscall.Errno
+		if errors.As(err, &is) && is == raw {
+			return raw
+		}
+	}
+	return n
 }
 
 // complaints logs the cause behind an errno, which the kernel does not keep.
@@ -75,10 +96,23 @@ const (
 
 // fail turns err into an errno and logs it. op and name say what was asked.
 func (c *complaints) fail(ctx context.Context, op, name string, err error) syscall.Errno {
-	n := errno(ctx, err)
+	return c.report(ctx, op, name, errno(ctx, err), err)
+}
+
+// failWrite is fail for what changes the tree.
+func (c *complaints) failWrite(ctx context.Context, op, name string, err error) syscall.Errno {
+	return c.report(ctx, op, name, writeErrno(ctx, err), err)
+}
+
+func (c *complaints) report(ctx context.Context, op, name string, n syscall.Errno, err error) syscall.Errno {
 	switch n {
-	case 0, syscall.ENOENT, syscall.ENOTDIR, syscall.ENAMETOOLONG:
+	case 0, syscall.ENOENT, syscall.ENOTDIR, syscall.ENAMETOOLONG, syscall.EEXIST, syscall.ENOTEMPTY,
+		syscall.EISDIR, syscall.EXDEV, syscall.EPERM, syscall.ENOTSUP:
 		return n // answers, not failures
+	case syscall.ESTALE:
+		if errors.Is(err, fs.ErrStale) {
+			return n // the kernel asks again
+		}
 	case syscall.EINTR:
 		c.log.Debug("request abandoned: its caller is ending", "op", op, "name", name)
 		return n

@@ -54,6 +54,11 @@ func TestErrno(t *testing.T) {
 		{live, &hub.ParseError{Input: "x", Reason: "y"}, syscall.EINVAL},
 		{live, wrap(hub.ErrConflict), syscall.ESTALE},
 		{live, wrap(errors.ErrUnsupported), syscall.ENOTSUP},
+		{live, wrap(fs.ErrNotEmpty), syscall.ENOTEMPTY},
+		{live, wrap(fs.ErrStale), syscall.ESTALE},
+		{live, wrap(fs.ErrCrossDevice), syscall.EXDEV},
+		{live, wrap(fs.ErrNoLinks), syscall.EPERM},
+		{live, wrap(fs.ErrNoSpace), syscall.ENOSPC},
 		{live, wrap(hub.ErrOffline), syscall.ENETUNREACH},
 		{live, wrap(hub.ErrUnavailable), syscall.EIO},
 		{live, wrap(hub.ErrBadAnswer), syscall.EIO},
@@ -104,5 +109,34 @@ func TestComplaintsAreRateLimited(t *testing.T) {
 	}
 	if len(c.last) > maxComplaints {
 		t.Fatalf("%d causes remembered", len(c.last))
+	}
+}
+
+// What local disk says about room reaches a writer, and nothing else of it.
+func TestWriteErrno(t *testing.T) {
+	live := context.Background()
+	wrap := func(err error) error { return fmt.Errorf("writing: %w", &os.PathError{Op: "write", Path: "/x", Err: err}) }
+	for err, want := range map[error]syscall.Errno{
+		nil:                      0,
+		wrap(syscall.ENOSPC):     syscall.ENOSPC,
+		wrap(syscall.EDQUOT):     syscall.EDQUOT,
+		wrap(syscall.EFBIG):      syscall.EFBIG,
+		wrap(syscall.EOPNOTSUPP): syscall.EOPNOTSUPP,
+		wrap(syscall.ENOENT):     syscall.EIO,
+		wrap(syscall.EACCES):     syscall.EIO,
+		wrap(fs.ErrReadOnly):     syscall.EROFS,
+		wrap(io.ErrShortWrite):   syscall.EIO,
+	} {
+		if got := writeErrno(live, err); got != want {
+			t.Errorf("%v: %v, want %v", err, got, want)
+		}
+	}
+	if got := errno(live, wrap(syscall.ENOSPC)); got != syscall.EIO {
+		t.Errorf("a full disk at a read: %v", got)
+	}
+	dead, cancel := context.WithCancel(live)
+	cancel()
+	if got := writeErrno(dead, wrap(syscall.ENOSPC)); got != syscall.EINTR {
+		t.Error(got)
 	}
 }

@@ -19,10 +19,12 @@ import (
 // passthrough for the whole mount after one failed registration. Here
 // fileNode.backing is the only account, and bridge.Open tells the kernel.
 type openFile struct {
-	node *fileNode
-	h    *fs.Handle
-	mode openMode
-	once sync.Once
+	node  *fileNode
+	h     *fs.Handle
+	mode  openMode
+	write bool
+	pid   int // who, 0 if it is not known
+	once  sync.Once
 }
 
 // Release ends the open.
@@ -37,10 +39,14 @@ func (o *openFile) Release(context.Context) syscall.Errno {
 func (o *openFile) close() {
 	o.once.Do(func() {
 		o.node.leave(o)
-		if err := o.h.Close(); err != nil {
-			o.node.s.log.Warn("closing a handle failed", "cause", err)
-		}
+		o.node.s.closeHandle(o.h)
 	})
+}
+
+func (s *Server) closeHandle(h *fs.Handle) {
+	if err := h.Close(); err != nil {
+		s.log.Warn("closing a handle failed", "cause", err)
+	}
 }
 
 // viewResult sends pinned blocks to the kernel without copying them. go-fuse

@@ -31,7 +31,10 @@ type Options struct {
 	AllowOther bool
 	UID, GID   int // -1: the caller's
 	Umask      uint32
-	NoOpen     bool // --open-mode noopen
+	// ReadOnly is a mount in which nothing can ever be written: the kernel says
+	// so by itself. Elsewhere fs.Dir.Writable says it for each directory.
+	ReadOnly bool
+	NoOpen   bool // --open-mode noopen; only of a mount that is ReadOnly
 	// CacheDir is where complete files lie that the kernel may read by itself.
 	// Whether it can is tried there; empty means no such files.
 	CacheDir string
@@ -48,22 +51,31 @@ const (
 	readAheadKB   = 4096
 )
 
+// writeCapabilities: O_TRUNC arrives with its OPEN, so that a file which is
+// written anew can be native from the start; and no write needs to ask for
+// security.capability first, because we never keep the bits that a write would
+// have to clear.
+const writeCapabilities = fuse.CAP_ATOMIC_O_TRUNC | fuse.CAP_HANDLE_KILLPRIV_V2
+
 // Server is a mounted tree.
 type Server struct {
-	tree   *fs.Tree
-	raw    *fuse.Server
-	dir    string // absolute, without symlinks
-	device string // "major:minor" of the mount, "" if not known
-	fd     int    // of the connection, -1 if not known
-	owner  owner
-	noOpen bool
-	log    *slog.Logger
+	tree     *fs.Tree
+	raw      *fuse.Server
+	dir      string // absolute, without symlinks
+	device   string // "major:minor" of the mount, "" if not known
+	fd       int    // of the connection, -1 if not known
+	owner    owner
+	readOnly bool
+	noOpen   bool
+	log      *slog.Logger
 	complaints
 
 	readAhead int
 	notifier  *notifier
 	live      liveNodes
 	shared    sharedHandles
+	writerDue dueWriters
+	threads   threads
 	replies   sync.Map      // of *openReply, by the request's cancel channel
 	ended     chan struct{} // closed when all of the mount is gone
 
@@ -73,8 +85,7 @@ type Server struct {
 	native   atomic.Bool            // noNative == ""
 }
 
-// Mount mounts root at dir and returns when the kernel can use it. The mount
-// is read-only.
+// Mount mounts root at dir and returns when the kernel can use it.
 //
 // The caller keeps tree open until [Server.Wait] has returned, which is when
 // the last handle is closed.
@@ -83,6 +94,8 @@ func Mount(dir string, tree *fs.Tree, root *fs.Dir, o Options) (*Server, error) 
 	if err != nil {
 		return nil, err
 	}
+	// Without OPEN nobody would say who writes, nor when it is done.
+	o.NoOpen = o.NoOpen && o.ReadOnly
 	if o.AllowOther && os.Geteuid() != 0 && !userAllowOther() {
 		// The helper says so on a stderr that nobody may be reading.
 		return nil, fmt.Errorf("mount %s: user_allow_other is not set in %s: %w", dir, fuseConf, syscall.EPERM)
@@ -92,7 +105,7 @@ func Mount(dir string, tree *fs.Tree, root *fs.Dir, o Options) (*Server, error) 
 		logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{
-		tree: tree, dir: dir, noOpen: o.NoOpen, log: logger,
+		tree: tree, dir: dir, readOnly: o.ReadOnly, noOpen: o.NoOpen, log: logger,
 		complaints: complaints{log: logger, now: time.Now},
 		owner:      owner{uid: idOr(o.UID, os.Getuid()), gid: idOr(o.GID, os.Getgid()), umask: o.Umask & 0o777},
 		ended:      make(chan struct{}),
@@ -130,27 +143,31 @@ func (s *Server) fuseOptions(o Options, root *fs.Dir) *gofs.Options {
 	if o.Logger != nil {
 		plain = slog.NewLogLogger(o.Logger.Handler(), slog.LevelWarn)
 	}
+	// The kernel then checks permissions by mode and owner, without an ACCESS
+	// request for each.
+	options := []string{"default_permissions"}
+	if o.ReadOnly {
+		options = append(options, "ro")
+	}
 	return &gofs.Options{
 		// Zero permissions are what a umask of 0777 asks for.
 		NullPermissions: true,
 		RootStableAttr:  &gofs.StableAttr{Ino: root.Ino()},
 		Logger:          plain,
 		MountOptions: fuse.MountOptions{
-			FsName:     o.FSName,
-			Name:       fsType,
-			AllowOther: o.AllowOther,
-			// The kernel then checks permissions by mode and owner, without
-			// an ACCESS request for each.
-			Options:     []string{"ro", "default_permissions"},
+			FsName:      o.FSName,
+			Name:        fsType,
+			AllowOther:  o.AllowOther,
+			Options:     options,
 			DirectMount: os.Geteuid() == 0,
 
 			MaxBackground: maxBackground,
 			MaxWrite:      maxTransfer, // also the largest READ
-			// Content of an inode never changes, so the kernel must not drop
-			// pages because of a new mtime.
+			// Content of an inode changes by writes alone, so the kernel must
+			// not drop pages because of a new mtime.
 			ExplicitDataCacheControl: true,
 			EnableSymlinkCaching:     true,
-			ExtraCapabilities:        fuse.CAP_READDIRPLUS_AUTO,
+			ExtraCapabilities:        fuse.CAP_READDIRPLUS_AUTO | writeCapabilities,
 			// Never CAP_WRITEBACK_CACHE: it turns passthrough off.
 			DisableSplice: true, // viewResult is written as it lies
 			MaxStackDepth: stackDepth(o.CacheDir),

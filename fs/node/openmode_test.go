@@ -4,57 +4,104 @@ import "testing"
 
 func TestOpenMode(t *testing.T) {
 	const small, large = nativeMin - 1, nativeMin
+	type count = openCount
 	for _, c := range []struct {
-		name     string
-		count    openCount
-		complete bool
-		size     int64
-		want     openMode
+		name    string
+		count   count
+		present string
+		wish    openWish
+		want    openMode
+		stale   bool
 	}{
-		{"first, complete, large", openCount{}, true, large, native},
-		{"first, complete, small", openCount{}, true, small, cached},
-		{"first, complete, empty", openCount{}, true, 0, cached},
-		{"first, incomplete, large", openCount{}, false, large, cached},
-		{"first, incomplete, small", openCount{}, false, small, cached},
-		{"cached open, complete since", openCount{cached: 1}, true, large, cached},
-		{"cached open, incomplete", openCount{cached: 1}, false, large, cached},
-		{"cached opens, complete, small", openCount{cached: 3}, true, small, cached},
-		{"native open, complete", openCount{native: 1}, true, large, native},
-		{"native open, evicted since", openCount{native: 1}, false, large, native},
-		{"native opens", openCount{native: 3}, true, large, native},
+		{"first, complete, large", count{}, "", openWish{size: large, backing: "blob"}, native, false},
+		{"first, complete, small", count{}, "", openWish{size: small, backing: "blob"}, cached, false},
+		{"first, complete, empty", count{}, "", openWish{backing: "blob"}, cached, false},
+		{"first, incomplete, large", count{}, "", openWish{size: large}, cached, false},
+		{"first, incomplete, small", count{}, "", openWish{size: small}, cached, false},
+		{"first, local, empty", count{}, "", openWish{local: true, backing: "local"}, native, false},
+		{"first, local, partial", count{}, "", openWish{local: true, size: large}, cached, false},
+		{"first writer, clean", count{}, "", openWish{write: true, size: large}, cached, false},
+		{"first writer, local", count{}, "", openWish{write: true, local: true, backing: "local"}, native, false},
+		{"first writer, local, sealed", count{}, "", openWish{write: true, local: true, size: large}, cached, false},
+		{"cached, complete since", count{cached: 1}, "", openWish{size: large, backing: "blob"}, cached, false},
+		{"cached, incomplete", count{cached: 1}, "", openWish{size: large}, cached, false},
+		{"cached, local by now", count{cached: 3}, "", openWish{local: true, backing: "local"}, cached, false},
+		{"cached, writer", count{cached: 1}, "", openWish{write: true}, cached, false},
+		{"cached, writer of a complete file", count{cached: 1}, "", openWish{write: true, local: true, backing: "local"}, cached, false},
+		{"native, complete", count{native: 1}, "blob", openWish{size: large, backing: "blob"}, native, false},
+		{"native, evicted since", count{native: 1}, "blob", openWish{size: large}, native, false},
+		{"native, moved since", count{native: 3}, "local", openWish{size: large, backing: "blob"}, native, false},
+		{"native on a blob, writer", count{native: 1}, "blob", openWish{write: true, size: large}, 0, true},
+		{"native on what is sealed, writer", count{native: 1}, "local", openWish{write: true, local: true}, 0, true},
+		{"native, writer of another file", count{native: 1}, "blob", openWish{write: true, backing: "local"}, 0, true},
+		{"native, writer of the same", count{native: 1}, "local", openWish{write: true, local: true, backing: "local"}, native, false},
 	} {
-		if got := c.count.mode(c.complete, c.size); got != c.want {
-			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		got, ok := c.count.mode(c.wish, c.present)
+		if ok == c.stale || (ok && got != c.want) {
+			t.Errorf("%s: %v, %v, want %v", c.name, got, ok, c.want)
 		}
 	}
 }
 
-// Whatever the order of opens, releases and completions, the modes never mix
-// and a file that nobody holds is promoted at its next open.
+// Whatever the order of opens, releases and what happens to the file in
+// between: modes and files on disk never mix on one inode, nobody writes to
+// what is not for writing, and a file that nobody holds is promoted.
 func TestOpenModesNeverMix(t *testing.T) {
-	const steps = 8
-	for bits := range 1 << (2 * steps) {
-		var c openCount
-		var held []openMode
-		for i := range steps {
-			open, complete := bits>>(2*i)&1 == 1, bits>>(2*i+1)&1 == 1
-			if open {
-				m := c.mode(complete, nativeMin)
-				if c.idle() && complete != (m == native) {
-					t.Fatalf("%b: idle file, complete %v, opened %v", bits, complete, m)
+	wishes := []openWish{
+		{size: nativeMin},                              // clean, incomplete
+		{size: nativeMin, backing: "blob"},             // clean, complete
+		{size: nativeMin, write: true},                 // clean, by a writer
+		{local: true, backing: "local"},                // local
+		{local: true, backing: "local", write: true},   // local, by a writer
+		{local: true, backing: "sealed"},               // sealed
+		{local: true, size: nativeMin, write: true},    // sealed, by a writer
+		{local: true, backing: "local 2", write: true}, // written anew
+	}
+	type held struct {
+		mode openMode
+		wish openWish
+	}
+	var walk func(c openCount, present string, open []held, depth int)
+	walk = func(c openCount, present string, open []held, depth int) {
+		if c.cached > 0 && c.native > 0 {
+			t.Fatalf("mixed: %+v", open)
+		}
+		if depth == 0 {
+			return
+		}
+		for i := range open { // a release
+			c, rest := c, append(append([]held(nil), open[:i]...), open[i+1:]...)
+			c.leave(open[i].mode)
+			p := present
+			if c.native == 0 {
+				p = ""
+			}
+			walk(c, p, rest, depth-1)
+		}
+		for _, w := range wishes { // an open
+			m, ok := c.mode(w, present)
+			if !ok {
+				if c.native == 0 || !w.write {
+					t.Fatalf("%+v refused %+v", open, w)
 				}
-				c.enter(m)
-				held = append(held, m)
-			} else if len(held) > 0 {
-				c.leave(held[0])
-				held = held[1:]
+				continue
 			}
-			if c.cached > 0 && c.native > 0 {
-				t.Fatalf("%b: mixed: %+v", bits, c)
+			p := present
+			if m == native && c.native == 0 {
+				if p = w.backing; p == "" {
+					t.Fatalf("%+v is native without a file", w)
+				}
 			}
-			if c.cached+c.native != len(held) {
-				t.Fatalf("%b: counted %+v, held %v", bits, c, held)
+			if m == native && w.write && p != w.backing {
+				t.Fatalf("%+v writes to %s", w, p)
 			}
+			if want := w.backing != ""; c.idle() && want != (m == native) {
+				t.Fatalf("idle, %+v opened %v", w, m)
+			}
+			c := c
+			c.enter(m)
+			walk(c, p, append(append([]held(nil), open...), held{m, w}), depth-1)
 		}
 	}
+	walk(openCount{}, "", nil, 5)
 }

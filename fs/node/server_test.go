@@ -29,6 +29,7 @@ const serverEnv = "NODE_TEST_SERVER"
 type serverConfig struct {
 	Dir, CacheDir string
 	NoOpen        bool
+	Write         bool // else read-only
 	UID, GID      int
 	Umask         uint32
 }
@@ -76,7 +77,7 @@ func serveTest(conf string) int {
 		return 1
 	}
 	s, err := Mount(c.Dir, tree, root, Options{
-		FSName: loc.String(), UID: c.UID, GID: c.GID, Umask: c.Umask, NoOpen: c.NoOpen, CacheDir: c.CacheDir,
+		FSName: loc.String(), UID: c.UID, GID: c.GID, Umask: c.Umask, NoOpen: c.NoOpen, CacheDir: c.CacheDir, ReadOnly: !c.Write,
 	})
 	if err != nil {
 		say.Encode(serverReady{Err: err.Error()})

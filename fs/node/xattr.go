@@ -56,3 +56,48 @@ func copyOut(dest []byte, value string) (uint32, syscall.Errno) {
 	}
 	return uint32(copy(dest, value)), 0
 }
+
+// setxattr refuses. The Hub has no place for attributes of a file, and those
+// that the mount shows say what is, not what somebody wants. Copying programs
+// pass over ENOTSUP.
+func (s *Server) setxattr(name string) syscall.Errno {
+	switch {
+	case s.readOnly:
+		return syscall.EROFS
+	case strings.HasPrefix(name, xattrPrefix):
+		return syscall.EPERM
+	}
+	return syscall.ENOTSUP
+}
+
+func (d *dirNode) Setxattr(_ context.Context, name string, _ []byte, _ uint32) syscall.Errno {
+	return d.s.setxattr(name)
+}
+
+func (f *fileNode) Setxattr(_ context.Context, name string, _ []byte, _ uint32) syscall.Errno {
+	return f.s.setxattr(name)
+}
+
+func (l *linkNode) Setxattr(_ context.Context, name string, _ []byte, _ uint32) syscall.Errno {
+	return l.s.setxattr(name)
+}
+
+func (d *dirNode) Removexattr(_ context.Context, name string) syscall.Errno {
+	return d.s.removexattr(name)
+}
+
+func (f *fileNode) Removexattr(_ context.Context, name string) syscall.Errno {
+	return f.s.removexattr(name)
+}
+
+func (l *linkNode) Removexattr(_ context.Context, name string) syscall.Errno {
+	return l.s.removexattr(name)
+}
+
+// removexattr says that there is none, but of those that stay.
+func (s *Server) removexattr(name string) syscall.Errno {
+	if no := s.setxattr(name); no != syscall.ENOTSUP {
+		return no
+	}
+	return syscall.ENODATA
+}
