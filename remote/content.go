@@ -306,7 +306,7 @@ func (r *stream) connect() error {
 		"Accept-Encoding": {"identity"},
 		"Range":           {"bytes=" + strconv.FormatInt(r.pos, 10) + "-" + strconv.FormatInt(r.end-1, 10)},
 	}
-	ch, err := c.follow(r.a, r.k, u, header, r.trace, found)
+	ch, err := c.follow(r.a, r.k, u, &outgoing{header: header}, r.trace, found)
 	if err != nil {
 		var e *Error
 		if known && (r.fails > 0 || (errors.As(err, &e) && !e.network)) {
@@ -339,7 +339,7 @@ func (r *stream) connect() error {
 func (r *stream) refusedBy(ch *chain, known bool, u *url.URL) error {
 	resp := ch.resp
 	r.a.expect(r.c.o.Idle)
-	e := r.k.failed(resp, ch.sent, !ch.hub)
+	e, _ := r.k.judge(resp, ch.sent, !ch.hub)
 	_ = resp.Body.Close()
 	switch resp.StatusCode {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusGone:

@@ -83,6 +83,9 @@ type call struct {
 	op   string
 	repo hub.Repo
 	path string
+
+	commits bool     // it is the commit itself
+	paths   []string // that it is about, to find them in a refusal; nil is none
 }
 
 func (k call) fail(kind error, format string, args ...any) *Error {
@@ -112,29 +115,31 @@ func (k call) lost(a *attempt, where string, err error) *Error {
 	return e
 }
 
-// failed turns an answer that is no success into an error. It reads some of
-// the body and does not close it. sent says whether the request had a token;
-// cdn that the answer is not from the Hub.
-func (k call) failed(resp *http.Response, sent, cdn bool) *Error {
+// judge turns an answer that is no success into an error, and returns what the
+// server said as it said it. It reads some of the body and does not close it.
+// sent says whether the request had a token; cdn that the answer is not the
+// Hub's own word.
+func (k call) judge(resp *http.Response, sent, cdn bool) (e *Error, words string) {
 	h := resp.Header
-	e := &Error{
+	words = serverWords(resp)
+	e = &Error{
 		Op: k.op, Repo: k.repo, Path: k.path,
 		URL: redactURL(resp.Request.URL), Status: resp.StatusCode,
 		Code: scrub(h.Get("X-Error-Code")), RequestID: scrub(h.Get("X-Request-Id")),
-		Message: serverMessage(resp), cdn: cdn,
+		Message: scrub(words), cdn: cdn,
 	}
 	switch resp.StatusCode {
 	case http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusInternalServerError,
 		http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		e.Kind, e.retry = hub.ErrUnavailable, true
 		e.after, e.window = retryAfter(resp, time.Now())
-		return e
+		return e, words
 	}
 	if cdn {
 		// A storage host knows nothing of repositories: whatever it refuses, the
 		// remedy is a new signed URL (hub-protocol §4.4).
 		e.Kind, e.retry = hub.ErrUnavailable, true
-		return e
+		return e, words
 	}
 	switch e.Code {
 	case "RevisionNotFound":
@@ -147,7 +152,7 @@ func (k call) failed(resp *http.Response, sent, cdn bool) *Error {
 		e.Kind = hub.ErrRepoNotFound
 	}
 	if e.Kind != nil {
-		return e
+		return e, words
 	}
 	switch s := resp.StatusCode; {
 	case s == http.StatusUnauthorized && sent:
@@ -167,38 +172,53 @@ func (k call) failed(resp *http.Response, sent, cdn bool) *Error {
 	case s < 400:
 		e.Kind = hub.ErrBadAnswer
 	}
-	return e
+	return e, words
 }
 
-// serverMessage finds the server's own words in an error answer (hub-protocol §5.1).
-func serverMessage(resp *http.Response) string {
-	if m := resp.Header.Get("X-Error-Message"); m != "" {
-		return scrub(m)
-	}
+// serverWords finds the server's own words in an error answer (hub-protocol
+// §5.1, §6.2), as they came: they need [scrub] before anybody sees them. The
+// body comes first: a header is one line and may be cut.
+func serverWords(resp *http.Response) string {
 	b, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10)) // a part will do
+	if m := bodyWords(b); m != "" {
+		return m
+	}
+	if m := resp.Header.Get("X-Error-Message"); m != "" {
+		return m
+	}
+	if strings.HasPrefix(resp.Header.Get("Content-Type"), "text/plain") {
+		return string(b)
+	}
+	return http.StatusText(resp.StatusCode)
+}
+
+func bodyWords(b []byte) string {
 	var body struct {
 		Error       any    `json:"error"`
+		Message     any    `json:"message"`
 		Description string `json:"error_description"`
 		Errors      []struct {
 			Message string `json:"message"`
 		} `json:"errors"`
 	}
-	if json.Unmarshal(b, &body) == nil {
-		switch m := body.Error.(type) {
-		case string:
-			return scrub(m)
-		case []any:
-			return scrub(strings.Trim(fmt.Sprint(m...), "[]"))
-		}
-		if len(body.Errors) > 0 {
-			return scrub(body.Errors[0].Message)
-		}
-		if body.Description != "" {
-			return scrub(body.Description)
-		}
+	if json.Unmarshal(b, &body) != nil {
+		return ""
 	}
-	if strings.HasPrefix(resp.Header.Get("Content-Type"), "text/plain") {
-		return scrub(string(b))
+	switch m := body.Error.(type) {
+	case string:
+		return m
+	case []any:
+		return strings.Trim(fmt.Sprint(m...), "[]")
 	}
-	return http.StatusText(resp.StatusCode)
+	var all []string
+	for _, e := range body.Errors {
+		all = append(all, e.Message)
+	}
+	if len(all) > 0 {
+		return strings.Join(all, "; ")
+	}
+	if m, ok := body.Message.(string); ok {
+		return m
+	}
+	return body.Description
 }

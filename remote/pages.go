@@ -46,14 +46,7 @@ func (c *Client) nextPage(k call, ans answer) (string, error) {
 	if link == "" {
 		return "", nil
 	}
-	// Behind a custom endpoint the Hub may still name itself (hub-protocol §1.1).
-	for _, origin := range []string{DefaultEndpoint, stagingEndpoint} {
-		if rest, ok := strings.CutPrefix(link, origin); ok && (rest == "" || rest[0] == '/') {
-			link = c.endpoint + rest
-			break
-		}
-	}
-	u, err := ans.url.Parse(link)
+	u, err := ans.url.Parse(c.ownURL(link))
 	if err != nil {
 		return "", k.bad("the next page is no URL")
 	}

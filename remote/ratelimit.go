@@ -31,7 +31,7 @@ func quotaOf(u *url.URL) quota {
 	switch {
 	case strings.Contains(p, "/resolve/"), strings.HasPrefix(p, "/api/resolve-cache/"):
 		return quotaResolvers
-	case strings.Contains(p, "/api/"):
+	case strings.Contains(p, "/api/"), strings.Contains(p, ".git/info/lfs/"):
 		return quotaAPI
 	}
 	return quotaPages

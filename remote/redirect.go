@@ -22,11 +22,11 @@ type chain struct {
 	linkedETag, linkedSize string
 }
 
-// follow sends a GET request and follows its redirects by hand. The answer may
+// follow sends a request and follows its redirects by hand. The answer may
 // still be an error. On success the caller closes the body; on error there is
 // none. leaving, if not nil, is called when the Hub sends us to another host,
 // before that is asked, and may stop it.
-func (c *Client) follow(a *attempt, k call, u *url.URL, header http.Header, trace string, leaving func(*chain) error) (chain, error) {
+func (c *Client) follow(a *attempt, k call, u *url.URL, o *outgoing, trace string, leaving func(*chain) error) (chain, error) {
 	ch := chain{stop: u}
 	seen := map[string]bool{}
 	for {
@@ -38,7 +38,7 @@ func (c *Client) follow(a *attempt, k call, u *url.URL, header http.Header, trac
 		if len(seen) > maxHops+1 {
 			return ch, k.bad("more than %d redirects", maxHops)
 		}
-		h, err := c.send(a, k, u, header, trace)
+		h, err := c.send(a, k, u, o, trace)
 		if err != nil {
 			return ch, err
 		}
@@ -63,6 +63,16 @@ func (c *Client) follow(a *attempt, k call, u *url.URL, header http.Header, trac
 		next, err := c.target(k, u, location)
 		if err != nil {
 			return ch, err
+		}
+		if o.changes() {
+			if s := h.resp.StatusCode; s != http.StatusTemporaryRedirect && s != http.StatusPermanentRedirect {
+				return ch, k.bad("a redirect (%d) that would lose what is sent, from %s", s, redactURL(u))
+			}
+			// What users write goes where the Hub is, or where a signed URL
+			// sends it; nobody can have it sent elsewhere by a redirect.
+			if !o.signed && !c.isHub(next) {
+				return ch, k.bad("a redirect of a change from %s to %s", redactURL(u), redactURL(next))
+			}
 		}
 		if h.hub {
 			ch.stop = next

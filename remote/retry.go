@@ -50,7 +50,21 @@ type answer struct {
 // a growing pause until Options.APITimeout (hub-protocol §5.4), waits for a
 // quota not counted. Every error is an *Error.
 func (c *Client) get(ctx context.Context, k call, rawURL string) (answer, error) {
-	ans, err := c.getRetry(ctx, k, rawURL)
+	return c.ask(ctx, k, rawURL, &outgoing{header: jsonAccept})
+}
+
+// post sends v as JSON; it must be a call that may be repeated. It is retried
+// like get.
+func (c *Client) post(ctx context.Context, k call, rawURL string, v any) (answer, error) {
+	o, err := postJSON(v, jsonType)
+	if err != nil {
+		return answer{}, k.fail(errInvalid, "%v", err)
+	}
+	return c.ask(ctx, k, rawURL, o)
+}
+
+func (c *Client) ask(ctx context.Context, k call, rawURL string, o *outgoing) (answer, error) {
+	ans, err := c.askRetry(ctx, k, rawURL, o)
 	if err != nil {
 		c.stats.failed(err)
 		c.o.Logger.Debug("call failed", "error", err)
@@ -58,7 +72,7 @@ func (c *Client) get(ctx context.Context, k call, rawURL string) (answer, error)
 	return ans, err
 }
 
-func (c *Client) getRetry(ctx context.Context, k call, rawURL string) (answer, error) {
+func (c *Client) askRetry(ctx context.Context, k call, rawURL string, o *outgoing) (answer, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil {
 		return answer{}, k.fail(errInvalid, "the URL cannot be made")
@@ -72,7 +86,7 @@ func (c *Client) getRetry(ctx context.Context, k call, rawURL string) (answer, e
 			return answer{}, err
 		}
 		deadline = deadline.Add(waited)
-		ans, err := c.getOnce(ctx, k, u, trace, deadline)
+		ans, err := c.askOnce(ctx, k, u, o, trace, deadline)
 		if err == nil {
 			return ans, nil
 		}
@@ -103,17 +117,22 @@ func (c *Client) getRetry(ctx context.Context, k call, rawURL string) (answer, e
 	}
 }
 
-func (c *Client) getOnce(ctx context.Context, k call, u *url.URL, trace string, by time.Time) (answer, error) {
+func (c *Client) askOnce(ctx context.Context, k call, u *url.URL, o *outgoing, trace string, by time.Time) (answer, error) {
 	a := newAttempt(ctx, by)
 	defer a.end()
-	ch, err := c.follow(a, k, u, http.Header{"Accept": {"application/json"}}, trace, nil)
+	return c.exchange(a, k, u, o, trace)
+}
+
+// exchange makes one request and reads its answer whole.
+func (c *Client) exchange(a *attempt, k call, u *url.URL, o *outgoing, trace string) (answer, error) {
+	ch, err := c.follow(a, k, u, o, trace, nil)
 	if err != nil {
 		return answer{}, err
 	}
 	defer ch.resp.Body.Close()
 	a.expect(c.o.Idle)
-	if ch.resp.StatusCode != http.StatusOK {
-		return answer{}, k.failed(ch.resp, ch.sent, !ch.hub)
+	if s := ch.resp.StatusCode; s != http.StatusOK && (!o.changes() || s/100 != 2) {
+		return answer{}, c.failed(k, o, &ch)
 	}
 	body, err := io.ReadAll(io.LimitReader(&timedReader{ch.resp.Body, a, c.o.Idle}, maxAnswer+1))
 	where := redactURL(ch.resp.Request.URL)

@@ -13,6 +13,8 @@ type Stats struct {
 	API, Resolvers, Pages, CDN uint64
 	// BytesFetched is of file contents, those thrown away included.
 	BytesFetched uint64
+	// BytesSent is of uploads and commits, what was sent again included.
+	BytesSent uint64
 	// Connections is how many content transfers may run at once just now.
 	Connections int
 	// Online is false after a request failed for want of an answer, until one succeeds.
@@ -28,7 +30,7 @@ func (c *Client) Stats() Stats {
 	s := Stats{
 		API: c.stats.requests[quotaAPI].Load(), Resolvers: c.stats.requests[quotaResolvers].Load(),
 		Pages: c.stats.requests[quotaPages].Load(), CDN: c.stats.requests[quotaCDN].Load(),
-		BytesFetched: c.stats.bytes.Load(),
+		BytesFetched: c.stats.bytes.Load(), BytesSent: c.stats.sent.Load(),
 		Online:       c.stats.online.Load() && !c.o.Offline,
 		Stalled:      c.stats.stalls.oldest(),
 	}

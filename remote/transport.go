@@ -47,6 +47,11 @@ type attempt struct {
 	cancel context.CancelCauseFunc
 	timer  *time.Timer
 	by     time.Time // whatever arrives, it ends by then
+
+	// sentAll is set when the last byte of the request's body has been handed
+	// over: from then on the peer may have acted on it.
+	sentAll atomic.Bool
+	spoilt  atomic.Pointer[error] // the body could not be read
 }
 
 func newAttempt(ctx context.Context, by time.Time) *attempt {
@@ -62,6 +67,10 @@ func (a *attempt) expect(d time.Duration) { a.timer.Reset(min(d, time.Until(a.by
 // rest stops the clock: it is the caller who takes time now.
 func (a *attempt) rest() { a.timer.Stop() }
 
+// spoil remembers why the body of the request could not be read: that is our
+// own failure, and no transport says so reliably.
+func (a *attempt) spoil(err error) { a.spoilt.CompareAndSwap(nil, &err) }
+
 // end releases the attempt; an unfinished body is cut off.
 func (a *attempt) end() {
 	a.timer.Stop()
@@ -75,18 +84,24 @@ type hop struct {
 	sent bool // it was shown a token
 }
 
-// send makes one GET request to u, which follows no redirect. The header of a
+// send makes one request to u, which follows no redirect. The header of a
 // request to another origin than the endpoint's never has the token.
-func (c *Client) send(a *attempt, k call, u *url.URL, header http.Header, trace string) (hop, error) {
+func (c *Client) send(a *attempt, k call, u *url.URL, o *outgoing, trace string) (hop, error) {
 	fromHub := c.isHub(u)
 	req := (&http.Request{
-		Method: http.MethodGet, URL: u, Host: u.Host, Header: header.Clone(),
+		Method: o.verb(), URL: u, Host: u.Host, Header: o.header.Clone(),
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 	}).WithContext(a.ctx)
+	if req.Header == nil {
+		req.Header = http.Header{}
+	}
 	req.Header.Set("User-Agent", c.o.UserAgent)
-	t, err := c.tokenFor(a.ctx, u)
-	if err != nil {
-		return hop{}, k.fail(nil, "%v", err)
+	var t Token
+	if !o.signed {
+		var err error
+		if t, err = c.tokenFor(a.ctx, u); err != nil {
+			return hop{}, k.fail(nil, "%v", err)
+		}
 	}
 	if t != "" {
 		req.Header.Set("Authorization", "Bearer "+string(t))
@@ -98,9 +113,16 @@ func (c *Client) send(a *attempt, k call, u *url.URL, header http.Header, trace 
 		c.pace.spend(q)
 	}
 	c.stats.count(q)
+	a.sentAll.Store(false)
+	if err := o.attach(req, a, c.o.FirstByte); err != nil {
+		return hop{}, k.fail(nil, "%v", err)
+	}
 	a.expect(c.o.FirstByte)
 	resp, err := rt.RoundTrip(req)
 	if err != nil {
+		if own := a.spoilt.Load(); own != nil {
+			return hop{}, k.fail(nil, "the content cannot be read: %v", *own)
+		}
 		if a.ctx.Err() != nil && context.Cause(a.ctx) != errStalled {
 			return hop{}, k.gaveUp(a.ctx)
 		}
@@ -149,6 +171,7 @@ func isWrongPeer(err error) bool {
 type stats struct {
 	requests [quotaCount]atomic.Uint64
 	bytes    atomic.Uint64
+	sent     atomic.Uint64
 	online   atomic.Bool
 	answered atomic.Bool // some request has ever had an answer
 	stalls   stalls
@@ -159,5 +182,8 @@ type lastError struct {
 	err  error
 	time time.Time
 }
+
+// sentBytes counts content that was handed to the network.
+func (s *stats) sentBytes(n int) { s.sent.Add(uint64(n)) }
 
 func (s *stats) count(q quota) { s.requests[q].Add(1) }
