@@ -129,11 +129,26 @@ func (w *worker) prune() error {
 	return nil
 }
 
-// drop removes a directory of files.
+// drop removes a directory of files, under another name, so that nobody takes
+// what is left meanwhile for a save.
 func (w *worker) drop(dir string) error {
 	list, err := os.ReadDir(w.path(dir))
 	if err != nil {
 		return err
+	}
+	if gone := dir + ".gone"; !strings.HasSuffix(dir, ".gone") {
+		sets := map[string]string{}
+		for _, e := range list {
+			b, err := os.ReadFile(w.path(dir + "/" + e.Name()))
+			if err != nil {
+				return err
+			}
+			sets[dir+"/"+e.Name()], sets[gone+"/"+e.Name()] = "", digest(b)
+		}
+		if err := w.makes(func() error { return unix.Rename(w.path(dir), w.path(gone)) }, sets); err != nil {
+			return err
+		}
+		dir = gone
 	}
 	for _, e := range list {
 		name := dir + "/" + e.Name()
