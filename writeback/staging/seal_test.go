@@ -200,12 +200,39 @@ func TestSealNoticesAChange(t *testing.T) {
 		}
 		before = after
 	}
-	// A reader that is cut off in the middle of it.
+	for _, at := range []int{1, 3} {
+		// Whoever writes while the file is read is noticed, wherever it is.
+		looks := 0
+		_, err := f.Seal(&lookedAt{t.Context(), func() {
+			if looks++; looks == at {
+				if _, err := f.WriteAt([]byte{byte(at)}, 0); err != nil {
+					t.Error(err)
+				}
+			}
+		}})
+		if !errors.Is(err, ErrChanged) {
+			t.Errorf("written at the %d. look: %v", at, err)
+		}
+		if err := f.Truncate(4 * sealStep); err != nil {
+			t.Fatal(err)
+		}
+	}
 	ctx, stop := context.WithCancel(t.Context())
 	stop()
 	if _, err := f.Seal(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
+}
+
+// lookedAt is a context that does something whenever it is asked.
+type lookedAt struct {
+	context.Context
+	do func()
+}
+
+func (l *lookedAt) Err() error {
+	l.do()
+	return l.Context.Err()
 }
 
 func TestSealOfAPartialFileFillsIt(t *testing.T) {
