@@ -38,6 +38,10 @@
 // fdatasync returned. A small one is hashed each time it is loaded, so it is
 // not synced at all.
 //
+// A file that [Cache.Adopt] takes in goes the same way: compared with its hash,
+// synced if it is large, index first. A complete object is only ever open for
+// reading, here and in what the kernel is given.
+//
 // Several processes may share DIR. Who holds the flock on a partial index
 // writes that object, the others follow its log; who has an object's data file
 // open holds a shared flock on it, and eviction passes by what it cannot lock.
