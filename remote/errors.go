@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -189,8 +190,14 @@ func serverWords(resp *http.Response) string {
 	if strings.HasPrefix(resp.Header.Get("Content-Type"), "text/plain") {
 		return string(b)
 	}
+	if m := storageWords.FindSubmatch(b); m != nil {
+		return string(m[1]) + ": " + string(m[2])
+	}
 	return http.StatusText(resp.StatusCode)
 }
+
+// storageWords is how an object store says what is wrong.
+var storageWords = regexp.MustCompile(`(?s)<Code>([^<]*)</Code>\s*<Message>([^<]*)</Message>`)
 
 func bodyWords(b []byte) string {
 	var body struct {

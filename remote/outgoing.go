@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"sync"
 	"time"
 )
 
@@ -100,9 +101,17 @@ type outBody struct {
 	left          int64
 	pause, answer time.Duration
 	told          func(n int)
+
+	mu     sync.Mutex // a transport may close while it reads
+	closed bool
 }
 
 func (b *outBody) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return 0, http.ErrBodyReadAfterClose
+	}
 	b.a.rest()
 	n, err := b.rc.Read(p)
 	b.left -= int64(n)
@@ -125,4 +134,12 @@ func (b *outBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (b *outBody) Close() error { return b.rc.Close() }
+func (b *outBody) Close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return nil
+	}
+	b.closed = true
+	return b.rc.Close()
+}

@@ -90,11 +90,11 @@ func TestPublish(t *testing.T) {
 			t.Fatalf("%+v", modes)
 		}
 		o := object(data)
-		var shown int64
-		o.Progress = func(n int64) { shown += n }
+		shown := &meter{t: t, size: o.Size}
+		o.Progress = shown.told
 		must(t, c.Upload(ctx, mainRef, o))
-		if shown != o.Size {
-			t.Errorf("progress of %d of %d", shown, o.Size)
+		if shown.n.Load() != o.Size {
+			t.Errorf("progress of %d of %d", shown.n.Load(), o.Size)
 		}
 		done, err := c.Commit(ctx, mainRef, hub.Commit{
 			Parent: s.Commit, Summary: "Add files", Description: "Hfmount-Batch: 1234\nmore",

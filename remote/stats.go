@@ -31,8 +31,8 @@ func (c *Client) Stats() Stats {
 		API: c.stats.requests[quotaAPI].Load(), Resolvers: c.stats.requests[quotaResolvers].Load(),
 		Pages: c.stats.requests[quotaPages].Load(), CDN: c.stats.requests[quotaCDN].Load(),
 		BytesFetched: c.stats.bytes.Load(), BytesSent: c.stats.sent.Load(),
-		Online:       c.stats.online.Load() && !c.o.Offline,
-		Stalled:      c.stats.stalls.oldest(),
+		Online:  c.stats.online.Load() && !c.o.Offline,
+		Stalled: c.stats.stalls.oldest(),
 	}
 	c.budget.mu.Lock()
 	s.Connections = c.budget.limit

@@ -62,6 +62,9 @@ func TokenFile(path string) TokenSource { return &tokenFile{path: path} }
 // tokenRecheck is how old the last look at a token file may be.
 const tokenRecheck = 30 * time.Second
 
+// rechecker is a TokenSource that can be told that its token does not work.
+type rechecker interface{ recheck() }
+
 type tokenFile struct {
 	path     string
 	optional bool // a missing file is anonymous
@@ -72,6 +75,14 @@ type tokenFile struct {
 	mtime   time.Time
 	size    int64
 	token   *Token // a pointer, so that printing the struct does not show it
+}
+
+// recheck makes the next call of Token look at the file: the Hub knows the
+// token no more, and perhaps there is a new one.
+func (f *tokenFile) recheck() {
+	f.mu.Lock()
+	f.checked = time.Time{}
+	f.mu.Unlock()
 }
 
 func (f *tokenFile) Token(context.Context) (Token, error) {

@@ -119,10 +119,14 @@ func (c *Client) send(a *attempt, k call, u *url.URL, o *outgoing, trace string)
 	}
 	a.expect(c.o.FirstByte)
 	resp, err := rt.RoundTrip(req)
-	if err != nil {
-		if own := a.spoilt.Load(); own != nil {
-			return hop{}, k.fail(nil, "the content cannot be read: %v", *own)
+	if own := a.spoilt.Load(); own != nil {
+		// Whatever the peer says to half a request is not the point.
+		if err == nil {
+			_ = resp.Body.Close()
 		}
+		return hop{}, k.fail(nil, "the content cannot be read: %v", *own)
+	}
+	if err != nil {
 		if a.ctx.Err() != nil && context.Cause(a.ctx) != errStalled {
 			return hop{}, k.gaveUp(a.ctx)
 		}
@@ -135,6 +139,9 @@ func (c *Client) send(a *attempt, k call, u *url.URL, o *outgoing, trace string)
 	c.stats.online.Store(true)
 	c.stats.answered.Store(true)
 	if fromHub {
+		if r, ok := c.o.Tokens.(rechecker); ok && resp.StatusCode == http.StatusUnauthorized && t != "" {
+			r.recheck()
+		}
 		c.pace.observe(resp.Header, time.Now())
 		if w := resp.Header.Get("X-HF-Warning"); w != "" {
 			c.o.Logger.Debug("the Hub warns", "message", scrub(w))

@@ -45,11 +45,12 @@ func (c *Client) Upload(ctx context.Context, ref hub.Ref, o hub.Object) error {
 	switch {
 	case ctx.Err() != nil:
 		return k.gaveUp(ctx)
-	case !errors.As(err, &e): // what package lfs says itself; Error keeps the kind
+	case errors.As(err, &e):
+	case errors.Is(err, hub.ErrRefused):
+		e = k.fail(kindOf(err), "") // the kind says it all
+	default: // what package lfs says itself; Error keeps the kind
 		e = k.fail(kindOf(err), "%v", err)
 		c.stats.failed(e)
-	case errors.Is(err, hub.ErrRefused) && !errors.Is(e.Kind, hub.ErrRefused):
-		e = k.fail(kindOf(err), "")
 	}
 	return e
 }
@@ -159,6 +160,9 @@ func (s *sender) address(href string) (*url.URL, error) {
 	u.User, u.Fragment, u.RawFragment = nil, "", ""
 	return u, nil
 }
+
+// Words is what the server said; empty if it is in the kind.
+func (e *Error) Words() string { return e.Message }
 
 // HTTPStatus implements lfs.Status.
 func (e *Error) HTTPStatus() int { return e.Status }

@@ -153,8 +153,14 @@ func (u *upload) rewrite(href string) string {
 // parts reads the addresses of the parts: the keys of the header that are
 // numbers, in their order ("1" or "00001").
 func (u *upload) parts(p *plan, chunk any, header map[string]any) error {
-	size, err := strconv.ParseInt(fmt.Sprint(chunk), 10, 64)
-	if err != nil || size <= 0 {
+	var size int64
+	switch c := chunk.(type) {
+	case string: // as the Hub sends it
+		size, _ = strconv.ParseInt(c, 10, 64) // 0 is refused below
+	case float64:
+		size = int64(c)
+	}
+	if size <= 0 {
 		return u.bad("the size of a part is %q", fmt.Sprint(chunk))
 	}
 	n := (u.o.Size + size - 1) / size

@@ -25,6 +25,8 @@ const (
 	maxRefusals = 3
 	// maxPlans is how often in a row a new plan may bring nothing.
 	maxPlans = 4
+	// maxBroken is how often parts may not make the object.
+	maxBroken = 2
 	// saves is how many states an upload hands over on its way, about.
 	saves = 32
 	// minSave is the least between two, in bytes.
@@ -96,7 +98,7 @@ func (u *upload) settle(n int64) {
 func (u *upload) run(ctx context.Context) error {
 	p := resume(u.o.Resume, u.o.SHA256, u.o.Size, time.Now())
 	var old *plan
-	for barren := 0; ; {
+	for barren, broken := 0, 0; ; {
 		if p == nil {
 			var err error
 			if p, err = u.plan(ctx); err != nil {
@@ -127,6 +129,13 @@ func (u *upload) run(ctx context.Context) error {
 		}
 		if barren++; p.stored(u.o.Size) > before && !again.broken {
 			barren = 0
+		}
+		if again.broken {
+			if broken++; broken >= maxBroken {
+				// All of it was sent anew and is still not what it should be: then
+				// it is the content, not the way there.
+				return fmt.Errorf("upload of %.12s: %w", u.o.SHA256, &hub.RefusedError{Message: said(again.err)})
+			}
 		}
 		if barren >= maxPlans {
 			return again.err
@@ -297,7 +306,7 @@ func (u *upload) put(ctx context.Context, href string, off, n int64) (etag strin
 			return "", &anew{err: err}
 		case status/100 == 4 && status != 408 && status != 429:
 			if refusals++; refusals >= maxRefusals {
-				return "", fmt.Errorf("upload of %.12s: %w", u.o.SHA256, &hub.RefusedError{Message: err.Error()})
+				return "", u.refused(status, said(err))
 			}
 		case status == 0 && !retryable(err):
 			return "", err
@@ -309,6 +318,18 @@ func (u *upload) put(ctx context.Context, href string, off, n int64) (etag strin
 			return "", err
 		}
 	}
+}
+
+// said is what the server said, without what stands around it.
+func said(err error) string {
+	var w interface {
+		error
+		Words() string
+	}
+	if errors.As(err, &w) && w.Words() != "" {
+		return w.Words()
+	}
+	return err.Error()
 }
 
 // retryable reports whether a request without an answer may be made again.
