@@ -21,6 +21,8 @@ func (f *front) admin(w http.ResponseWriter, r *http.Request) {
 		shape := struct {
 			LatencyMS      *float64 `json:"latency_ms"`
 			BytesPerSecond *int64   `json:"bytes_per_second"`
+			Multipart      *int64   `json:"multipart_threshold"`
+			PartSize       *int64   `json:"part_size"`
 		}{}
 		if !readAdmin(w, r, &shape) {
 			return
@@ -32,11 +34,19 @@ func (f *front) admin(w http.ResponseWriter, r *http.Request) {
 		if shape.BytesPerSecond != nil {
 			rate = *shape.BytesPerSecond
 		}
-		if latency < 0 || rate < 0 {
-			refuse(w, http.StatusBadRequest, "", "latency_ms and bytes_per_second must not be negative")
+		above, part := f.multipart.Load(), f.partSize.Load()
+		if shape.Multipart != nil {
+			above = *shape.Multipart
+		}
+		if shape.PartSize != nil {
+			part = *shape.PartSize
+		}
+		if latency < 0 || rate < 0 || above < 0 || part < 1 {
+			refuse(w, http.StatusBadRequest, "", "latency_ms, bytes_per_second and multipart_threshold must not be negative, part_size must be positive")
 			return
 		}
 		h.Shape(latency, rate)
+		h.ShapeUploads(above, part)
 		w.WriteHeader(http.StatusNoContent)
 	case "GET /_hub/faults":
 		writeJSON(w, http.StatusOK, h.Faults())

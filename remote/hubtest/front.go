@@ -30,12 +30,16 @@ type front struct {
 
 	latency   atomic.Int64 // time.Duration
 	bandwidth atomic.Int64 // bytes per second
+	multipart atomic.Int64 // LFS above this many bytes comes in parts
+	partSize  atomic.Int64
 }
 
 func newFront(h *Hub) *front {
 	f := &front{hub: h, signer: newSigner(h.opts.Now, h.opts.URLTTL), tasks: newTasks()}
 	f.latency.Store(int64(h.opts.Latency))
 	f.bandwidth.Store(h.opts.Bandwidth)
+	f.multipart.Store(h.opts.Shapes.MultipartThreshold)
+	f.partSize.Store(h.opts.Shapes.PartSize)
 	routes := append(f.readRoutes(), h.publishRoutes()...)
 	f.site, f.edge = newRouter(routes, false), newRouter(routes, true)
 	return f
@@ -101,6 +105,7 @@ func (f *front) serve(rw http.ResponseWriter, r *http.Request, e endpoint) {
 		}
 		r.Body = &pacedBody{ReadCloser: r.Body, ctx: r.Context(), p: w.pacer, rate: rate}
 	}
+	r.Body = &countedBody{r.Body, &f.stats}
 	id := commonHeaders(w.Header(), r, f.hub.opts.Now(), e.isCDN)
 	if rt.quota != "" {
 		f.stats.request(rt.name, rt.quota)

@@ -92,6 +92,13 @@ func (h *Hub) Shape(latency time.Duration, bytesPerSecond int64) {
 	h.front.bandwidth.Store(bytesPerSecond)
 }
 
+// ShapeUploads changes above which size, in bytes, an LFS object comes in
+// parts, and how large these are. Uploads that have begun keep theirs.
+func (h *Hub) ShapeUploads(above, part int64) {
+	h.front.multipart.Store(above)
+	h.front.partSize.Store(max(part, 1))
+}
+
 // ExpireURLs makes every signed URL given out so far expire now.
 func (h *Hub) ExpireURLs() { h.front.signer.expireAll() }
 

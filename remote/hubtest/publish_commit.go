@@ -140,6 +140,10 @@ func (h *Hub) serveCommit(w http.ResponseWriter, r *http.Request, q *request) {
 		h.answerError(w, r, err)
 		return
 	}
+	if err := h.refuseBinaries(q.rev, c); err != nil {
+		h.answerError(w, r, err)
+		return
+	}
 	c.author = q.account.Name
 	c.createPR = boolParam(r, "create_pr")
 	res, err := q.repo.publish(q.rev, c)
@@ -155,6 +159,24 @@ func (h *Hub) serveCommit(w http.ResponseWriter, r *http.Request, q *request) {
 		out["pullRequestUrl"] = fmt.Sprintf("%s/discussions/%d", repoURL(q, q.id), res.pr.Num)
 	}
 	writeJSON(w, http.StatusOK, out)
+}
+
+// refuseBinaries keeps out of git what preupload would have sent to LFS for
+// its content: a client that does not do as it is told must not get away with
+// it. A .gitattributes that changed since is no fault of the client's.
+func (h *Hub) refuseBinaries(rev string, c *commitRequest) error {
+	var found strings.Builder
+	none := parseAttributes(nil)
+	for _, op := range c.ops {
+		if op.kind == opFile && len(op.data) <= maxRegular && none.wantsLFS(op.path, int64(len(op.data)), op.data, h.opts.Shapes.LFSBytesThreshold) {
+			fmt.Fprintf(&found, " - %s (ref: refs/heads/%s)", op.path, rev)
+		}
+	}
+	if found.Len() == 0 {
+		return nil
+	}
+	return refusef(http.StatusBadRequest,
+		"Your push was rejected because it contains binary files. Please use https://huggingface.co/docs/hub/xet to store binary files. Offending files:%s", found.String())
 }
 
 // readCommit reads either form of the body.

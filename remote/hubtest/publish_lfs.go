@@ -148,8 +148,8 @@ func (h *Hub) serveLFSBatch(w http.ResponseWriter, r *http.Request, q *request) 
 			out[i].Actions = map[string]any{"download": lfsAction{Href: q.sign(href)}}
 		case !ok:
 			up := &upload{repo: q.repo, by: q.account.Name, sha: o.OID, size: o.Size, begun: h.store.now()}
-			if multipart && o.Size > h.opts.Shapes.MultipartThreshold {
-				up.part, up.etags = h.opts.Shapes.PartSize, map[int]string{}
+			if multipart && o.Size > h.front.multipart.Load() {
+				up.part, up.etags = h.front.partSize.Load(), map[int]string{}
 				transfer = "multipart"
 			}
 			out[i].Authenticated = true

@@ -172,7 +172,7 @@ func TestSocketlessClosedEarly(t *testing.T) {
 func TestStatsJSON(t *testing.T) {
 	b := newBench(t)
 	js, err := json.Marshal(b.Stats())
-	if want := `{"requests":{},"quota":{},"total":0,"bytes_sent":0,"commits":0,"leaked_tokens":0}`; err != nil || string(js) != want {
+	if want := `{"requests":{},"quota":{},"total":0,"bytes_sent":0,"commits":0,"bytes_received":0,"leaked_tokens":0}`; err != nil || string(js) != want {
 		t.Errorf("%s %v, want %s", js, err, want)
 	}
 }

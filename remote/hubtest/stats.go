@@ -1,6 +1,7 @@
 package hubtest
 
 import (
+	"io"
 	"maps"
 	"sync"
 	"sync/atomic"
@@ -14,12 +15,15 @@ type Stats struct {
 	Total     int64            `json:"total"`
 	BytesSent int64            `json:"bytes_sent"` // of bodies
 	Commits   int64            `json:"commits"`    // applied on request of a client
+	// BytesReceived is of the bodies of requests, those of failed ones too.
+	BytesReceived int64 `json:"bytes_received"`
 	// LeakedTokens counts requests to the CDN that carried an Authorization header.
 	LeakedTokens int64 `json:"leaked_tokens"`
 }
 
 type counters struct {
-	bytesSent atomic.Int64 // outside mu: added to for every write
+	// Outside mu: added to for every write and read.
+	bytesSent, bytesReceived atomic.Int64
 
 	mu sync.Mutex
 	s  Stats // guarded by mu
@@ -57,7 +61,7 @@ func (h *Hub) Stats() Stats {
 	s.Requests, s.Quota = map[string]int64{}, map[string]int64{}
 	maps.Copy(s.Requests, c.s.Requests)
 	maps.Copy(s.Quota, c.s.Quota)
-	s.BytesSent = c.bytesSent.Load()
+	s.BytesSent, s.BytesReceived = c.bytesSent.Load(), c.bytesReceived.Load()
 	return s
 }
 
@@ -68,4 +72,17 @@ func (h *Hub) ResetStats() {
 	defer c.mu.Unlock()
 	c.s = Stats{}
 	c.bytesSent.Store(0)
+	c.bytesReceived.Store(0)
+}
+
+// countedBody counts what is read of a request.
+type countedBody struct {
+	io.ReadCloser
+	c *counters
+}
+
+func (b *countedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.c.bytesReceived.Add(int64(n))
+	return n, err
 }
