@@ -25,7 +25,7 @@ var repo = hub.Repo{Namespace: "bench", Name: "model"}
 
 func main() {
 	var b bench
-	var out string
+	var out, work string
 	var mib, files int
 	flag.StringVar(&b.hfmount, "hfmount", "hfmount", "the `program` to measure")
 	flag.StringVar(&b.dir, "dir", os.TempDir(), "a `directory` on a real disk for caches")
@@ -33,8 +33,16 @@ func main() {
 	flag.IntVar(&b.rounds, "n", 5, "rounds of each measurement")
 	flag.IntVar(&mib, "mib", 1024, "`size` of the file that is read cold, in MiB")
 	flag.IntVar(&files, "files", 100_000, "`number` of files that find walks, 100 a folder")
-	flag.StringVar(&b.only, "only", "", "measure only rows whose section is `name`: shaped, unshaped, warm, header, find")
+	flag.StringVar(&b.only, "only", "", "measure only rows whose section is `name`: shaped, unshaped, warm, header, find, write, commit")
+	flag.StringVar(&work, "work", "", "only do the `work` of that name in -dir, as a subprocess")
 	flag.Parse()
+	if work != "" {
+		if err := works[work](b.dir); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	b.file = hubtest.Synthetic{Size: int64(mib) << 20, Seed: 1}
 	b.files = files
 	if err := b.run(); err != nil {
@@ -91,6 +99,7 @@ func (b *bench) run() error {
 		do   func() error
 	}{
 		{"shaped", b.shaped}, {"unshaped", b.unshaped}, {"warm", b.warm}, {"header", b.header}, {"find", b.find},
+		{"write", b.write}, {"commit", b.commit},
 	} {
 		if b.only != "" && b.only != s.name {
 			continue

@@ -21,6 +21,7 @@ import (
 type mounted struct {
 	b         *bench
 	repo      hub.Repo
+	token     string
 	home, dir string
 	flags     []string
 }
@@ -29,9 +30,14 @@ type mounted struct {
 func (b *bench) mount(flags ...string) (*mounted, error) { return b.mountRepo(repo, flags...) }
 
 func (b *bench) mountRepo(r hub.Repo, flags ...string) (*mounted, error) {
+	return b.mountAs("", r, flags...)
+}
+
+// mountAs mounts with an account's token, which may write.
+func (b *bench) mountAs(token string, r hub.Repo, flags ...string) (*mounted, error) {
 	b.made++
 	home := filepath.Join(b.dir, fmt.Sprint(b.made))
-	m := &mounted{b: b, repo: r, home: home, dir: home + "/mnt", flags: flags}
+	m := &mounted{b: b, repo: r, token: token, home: home, dir: home + "/mnt", flags: flags}
 	for _, d := range []string{home + "/run", m.dir} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			return nil, err
@@ -47,7 +53,7 @@ func (m *mounted) start() error {
 
 func (m *mounted) hfmount(args ...string) error {
 	cmd := exec.Command(m.b.hfmount, args...)
-	cmd.Env = append(os.Environ(), "HF_ENDPOINT="+m.b.srv.URL, "HF_HOME="+m.home, "XDG_RUNTIME_DIR="+m.home+"/run", "HF_TOKEN=")
+	cmd.Env = append(os.Environ(), "HF_ENDPOINT="+m.b.srv.URL, "HF_HOME="+m.home, "XDG_RUNTIME_DIR="+m.home+"/run", "HF_TOKEN="+m.token)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("hfmount %s: %w: %s", args[0], err, out)
 	}
@@ -76,6 +82,14 @@ func (m *mounted) close() error {
 		err = fmt.Errorf("the mount's log has warnings:\n%s", log)
 	}
 	return errors.Join(err, os.RemoveAll(m.home))
+}
+
+// abandon drops what was written, and closes.
+func (m *mounted) abandon() error {
+	if err := m.hfmount("discard", "--yes", m.dir); err != nil {
+		return err
+	}
+	return m.close()
 }
 
 // signedURL resolves a file to its place on the CDN.
