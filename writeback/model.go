@@ -16,6 +16,9 @@ var (
 	ErrLocked = errors.New("the local changes are in use by another process")
 	// ErrRaced is an Apply on names that changed since the caller looked.
 	ErrRaced = errors.New("the names changed meanwhile")
+	// ErrLanded is a file whose bytes are on the Hub and in the snapshot now: it
+	// left the layer, and whoever wants to open it looks the path up again.
+	ErrLanded = errors.New("the bytes are on the Hub now")
 	// ErrHeld is a batch that the guard holds until it is confirmed.
 	ErrHeld = errors.New("held until it is confirmed")
 )
