@@ -58,7 +58,12 @@ func (b bucket) wait() time.Duration {
 // take takes one token, or says how long until there is one. The file is
 // locked only for the moment. One that cannot be read is a full bucket: losing
 // it must not stop commits.
-func (b *budget) take() (time.Duration, error) {
+func (b *budget) take() (time.Duration, error) { return b.spend(1) }
+
+// peek says how long until there is a token, and leaves it.
+func (b *budget) peek() (time.Duration, error) { return b.spend(0) }
+
+func (b *budget) spend(n float64) (time.Duration, error) {
 	f, err := os.OpenFile(b.path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return 0, fmt.Errorf("the commit budget: %w", err)
@@ -77,7 +82,7 @@ func (b *budget) take() (time.Duration, error) {
 	cur = cur.refill(b.now())
 	w := cur.wait()
 	if w == 0 {
-		cur.Tokens--
+		cur.Tokens -= n
 	}
 	// Written even without a token taken: a clock that was set back must not
 	// leave a date in the future behind.

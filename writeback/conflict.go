@@ -1,6 +1,10 @@
 package writeback
 
 import (
+	"crypto/sha1" // what git names blobs by
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
 	"strings"
 
 	"hfmount/remote/hub"
@@ -30,6 +34,25 @@ func (c content) is(e *hub.Entry) bool {
 		return c.SHA256 == e.SHA256
 	}
 	return c.Git != "" && c.Git == e.OID
+}
+
+// contentOfBytes is the identity of bytes at hand.
+func contentOfBytes(data []byte) content {
+	git := sha1.New()
+	fmt.Fprintf(git, "blob %d\x00", len(data))
+	git.Write(data)
+	sum := sha256.Sum256(data)
+	return content{Size: int64(len(data)), Git: hex.EncodeToString(git.Sum(nil)), SHA256: hex.EncodeToString(sum[:])}
+}
+
+// entry is the line of a listing that a commit of these bytes makes.
+func (c content) entry(path string, lfs bool) *hub.Entry {
+	e := &hub.Entry{Path: path, Type: hub.File, Size: c.Size, OID: c.Git}
+	if lfs {
+		e.SHA256 = c.SHA256
+		e.OID = contentOfBytes(fmt.Appendf(nil, "version https://git-lfs.github.com/spec/v1\noid sha256:%s\nsize %d\n", c.SHA256, c.Size)).Git
+	}
+	return e
 }
 
 // id names the bytes as the Hub will: by SHA-256 if they went to LFS.

@@ -29,10 +29,13 @@ type writer struct {
 // item is what planning knows of one change.
 type item struct {
 	Change
-	seq     uint64 // another one after every edit of the path
-	gen     uint64 // another one when the bytes may have changed
-	moved   bool   // put here by the rename of a directory
+	seq     uint64    // another one after every edit of the path
+	gen     uint64    // another one when the bytes may have changed
+	moved   bool      // put here by the rename of a directory
+	first   time.Time // since when the path waits, through later closes
 	writers []writer
+	copy    bool      // a sealed copy of an open file is to be committed
+	copyOf  time.Time // the Mtime it had when that was decided
 }
 
 // origins are the paths whose content a Put has: what a rename took it from.
@@ -123,6 +126,15 @@ func (it *item) committable() bool {
 	return it.remote() && len(it.writers) == 0 && it.State != Open && it.State != Unclosed && it.State != InPR && !sticky(it.State)
 }
 
+// waits is since when the path has something to commit. A file that is written
+// again and again waits from its first close on.
+func (it *item) waits() time.Time {
+	if it.first.IsZero() || it.Since.Before(it.first) {
+		return it.Since
+	}
+	return it.first
+}
+
 // readyAt is when the group becomes ready if nothing else happens; false if
 // only somebody's decision or another change makes it so.
 func (g group) readyAt(p Policy) (time.Time, bool) {
@@ -152,8 +164,8 @@ func (g group) readyAt(p Policy) (time.Time, bool) {
 		if last.Before(it.Since) {
 			last = it.Since
 		}
-		if oldest.IsZero() || it.Since.Before(oldest) {
-			oldest = it.Since
+		if w := it.waits(); oldest.IsZero() || w.Before(oldest) {
+			oldest = w
 		}
 		if !it.moved && it.Kind == Put {
 			moved = false

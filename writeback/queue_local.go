@@ -13,6 +13,8 @@ import (
 // is the one implementation; its half is in seam.go. All methods are safe for
 // concurrent use, and none is called with a lock of the queue held.
 type local interface {
+	// identity is the key the layer was opened with.
+	identity() Key
 	// items is every change, as of now, local-only ones too.
 	items() []*item
 	// changed is closed by the next change of names, states, openers or bytes
@@ -29,6 +31,9 @@ type local interface {
 	seal(ctx context.Context, f *File) (sealedBytes, error)
 	// sealCopy is seal of a copy of what a file that is open has now.
 	sealCopy(ctx context.Context, f *File) (sealedBytes, error)
+	// arriving notes where the Hub has the bytes of a commit, before the view
+	// moves there and may take them away.
+	arriving(done []landedChange) error
 	// landed takes out of the layer what is on the Hub. Where the path was
 	// edited since, the change stays and what landed becomes its base.
 	landed(done []landedChange) error

@@ -1,0 +1,541 @@
+package writeback
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	iofs "io/fs"
+	"path"
+	"slices"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"hfmount/remote/hub"
+	"hfmount/writeback/staging"
+)
+
+// job is one run over a selection of changes: as many commits as they need.
+type job struct {
+	q           *Queue
+	auto        bool // nobody asked for it: whole units only, within the budget
+	yes         bool // the guard is answered
+	message     string
+	description string
+	commits     *[]hub.Committed
+
+	group    map[string][]*item // by path: the selected changes of its group
+	sealed   map[*item]sealedBytes
+	finished map[*item]bool // landed, or set aside
+	landed   map[*item]bool
+	why      map[string]Change
+	toPR     []*item       // our side of conflicts
+	proposal *hub.Proposal // where it went
+	busy     []Holder      // files that turned out to be open
+	tries    int           // of heads that moved away
+	parts    int           // commits made so far
+	of       int           // commits planned, 0 if unknown
+}
+
+// target is where a job's commits go.
+type target struct {
+	ref hub.Ref
+	pr  bool // a pull request of ours
+}
+
+// line is one change on its way into a commit.
+type line struct {
+	*item
+	content *content     // of a Put
+	sealed  *sealedBytes // of a Put of local bytes
+	data    []byte       // bytes to send in place of the sealed ones
+	there   *hub.Entry   // what the head has at the path
+	lfs     bool
+}
+
+func (l *line) op() string {
+	switch {
+	case l.Kind == Delete:
+		return "delete"
+	case l.there != nil:
+		return "modify"
+	}
+	return "add"
+}
+
+// errAgain is an attempt that has to begin again: the head moved, or some
+// changes were set aside.
+var errAgain = errors.New("the commit has to be built again")
+
+// run commits a selection. The caller holds the token of work, and looked at
+// the changes after everything was delivered and settled.
+func (j *job) run(ctx context.Context, selected []*item) error {
+	q := j.q
+	j.group = make(map[string][]*item)
+	for _, g := range groupItems(selected) {
+		for _, it := range g.items {
+			j.group[it.Path] = g.items
+		}
+	}
+	j.sealed = make(map[*item]sealedBytes)
+	j.finished, j.landed = make(map[*item]bool), make(map[*item]bool)
+	j.why = make(map[string]Change)
+	j.toPR, j.busy = nil, nil
+	defer func() {
+		for _, s := range j.sealed {
+			s.release()
+		}
+	}()
+	ctx, abort := context.WithCancelCause(ctx)
+	defer abort(nil)
+	q.mu.Lock()
+	q.abort = abort
+	for _, it := range selected {
+		q.flight[it.Path] = true
+	}
+	q.mu.Unlock()
+	defer func() {
+		q.mu.Lock()
+		q.abort, q.posted = nil, false
+		clear(q.flight)
+		q.mu.Unlock()
+	}()
+
+	var branch, pr []*item
+	for _, it := range selected {
+		if q.policy.CreatePR || q.inPR(it.Path) {
+			pr = append(pr, it)
+		} else {
+			branch = append(branch, it)
+		}
+	}
+	err := j.publish(ctx, target{ref: q.branch()}, branch)
+	if err == nil {
+		pr = append(pr, j.remaining(j.toPR)...)
+		err = j.publishPR(ctx, pr)
+	}
+	if err != nil && errors.Is(context.Cause(ctx), errDiscarded) {
+		return errDiscarded
+	}
+	if err == nil {
+		q.mu.Lock()
+		q.lastErr, q.blocked = j.keepErr(q.lastErr), ""
+		q.mu.Unlock()
+	}
+	return err
+}
+
+// keepErr is what stays of the last error after a run without one.
+func (j *job) keepErr(e *QueueError) *QueueError {
+	if e != nil && e.Path != "" {
+		if _, ok := j.why[e.Path]; ok {
+			return e
+		}
+	}
+	return nil
+}
+
+func (j *job) remaining(items []*item) []*item {
+	return slices.DeleteFunc(slices.Clone(items), func(it *item) bool { return j.finished[it] })
+}
+
+// publish commits items to a target, however often its head moves.
+func (j *job) publish(ctx context.Context, t target, items []*item) error {
+	for {
+		items = j.remaining(items)
+		if len(items) == 0 {
+			return nil
+		}
+		err := j.once(ctx, t, items)
+		if !errors.Is(err, errAgain) {
+			return err
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// once builds on the present head and sends.
+func (j *job) once(ctx context.Context, t target, items []*item) error {
+	q := j.q
+	head, err := j.head(ctx, t, items)
+	if err != nil {
+		return err
+	}
+	if !t.pr && !j.yes {
+		if err := q.checkBases(ctx, t.ref, head, items); err != nil {
+			return err
+		}
+	}
+	lines, err := j.seal(ctx, items)
+	if err != nil {
+		return err
+	}
+	if lines, err = j.meetHead(ctx, t, head, lines); err != nil || len(lines) == 0 {
+		return err
+	}
+	if !j.yes && !q.policy.NoGuard {
+		held, err := j.guard(ctx, head, lines)
+		if err != nil || held {
+			return err
+		}
+	}
+	if lines, err = j.modes(ctx, t, lines); err != nil || len(lines) == 0 {
+		return err
+	}
+	parts := make([]part, len(lines))
+	for i, l := range lines {
+		parts[i] = part{path: l.Path, del: l.Kind == Delete, from: l.origins()}
+		if l.content != nil && !l.lfs {
+			parts[i].inline = l.content.Size
+		}
+	}
+	parent := head.Commit
+	for len(parts) > 0 {
+		// The pace may have changed with the commit before.
+		chunks := split(parts, &q.pace)
+		j.of = j.parts + len(chunks)
+		chunk := make([]*line, len(chunks[0]))
+		taken := make(map[int]bool, len(chunk))
+		for k, i := range chunks[0] {
+			chunk[k], taken[i] = lines[i], true
+		}
+		c, err := j.commit(ctx, t, snapshotAt(t.ref, parent), chunk)
+		if err != nil {
+			return err
+		}
+		parent = c
+		var restLines []*line
+		var restParts []part
+		for i := range lines {
+			if !taken[i] {
+				restLines, restParts = append(restLines, lines[i]), append(restParts, parts[i])
+			}
+		}
+		lines, parts = restLines, restParts
+	}
+	return nil
+}
+
+// seal fixes and hashes the bytes of the selection, two files at a time.
+// Files that can still be written to are set aside.
+func (j *job) seal(ctx context.Context, items []*item) ([]*line, error) {
+	var mu sync.Mutex
+	open := make(map[*item]bool)
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(2)
+	var local []*item
+	for _, it := range items {
+		if _, ok := j.sealed[it]; !ok && it.Kind == Put && it.File != nil {
+			local = append(local, it)
+		}
+	}
+	vanished := make(map[*item]bool)
+	for _, it := range local {
+		g.Go(func() error {
+			s, err := j.q.uploads.sealOne(gctx, it)
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case err == nil:
+				j.sealed[it] = s
+			case errors.Is(err, staging.ErrWriters), errors.Is(err, staging.ErrChanged):
+				open[it] = true
+			case errors.Is(err, ErrRaced), errors.Is(err, iofs.ErrNotExist):
+				vanished[it] = true // removed or replaced since the look
+			default:
+				return fmt.Errorf("%s: %w", it.Path, err)
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	for it := range open {
+		j.busy = append(j.busy, Holder{Path: it.Path})
+		j.setAside(it, Open, "still open or mapped for writing")
+	}
+	for it := range vanished {
+		j.setAside(it, Pending, "")
+		delete(j.why, it.Path)
+	}
+	var lines []*line
+	pending := slices.DeleteFunc(slices.Clone(items), func(it *item) bool { return j.landed[it] })
+	for _, it := range withoutHalves(j.remaining(items), pending) {
+		l := &line{item: it}
+		switch {
+		case it.Kind != Put:
+		case it.File != nil:
+			s := j.sealed[it]
+			c := s.content()
+			l.sealed, l.content = &s, &c
+		case it.From != nil:
+			c := contentOf(it.From.Entry)
+			l.content = &c
+			l.lfs = it.From.Entry.LFS()
+		default:
+			j.finished[it] = true
+			continue
+		}
+		lines = append(lines, l)
+	}
+	return lines, nil
+}
+
+// setAside leaves a change out of this run. One that nobody asked for leaves
+// its whole group out: a unit is not committed in part.
+func (j *job) setAside(it *item, s State, reason string) {
+	c := it.Change
+	c.State, c.Reason = s, reason
+	j.why[it.Path] = c
+	j.finished[it] = true
+	if j.auto || s == Conflict {
+		for _, other := range j.group[it.Path] {
+			j.finished[other] = true
+		}
+	}
+}
+
+// refuse sets paths aside that the Hub will not have.
+func (j *job) refuse(lines []*line, reason string) error {
+	for _, l := range lines {
+		j.setAside(l.item, Refused, reason)
+		if err := j.q.l.mark(l.seq, l.Path, Refused, reason); err != nil {
+			return err
+		}
+		j.q.note(&hub.RefusedError{Message: reason, Paths: []string{l.Path}}, l.Path)
+	}
+	return errAgain
+}
+
+// refused is refuse for what an error names of lines; all if it names none.
+func (j *job) refused(err error, lines []*line) error {
+	var r *hub.RefusedError
+	if !errors.As(err, &r) {
+		return err
+	}
+	var named []*line
+	for _, l := range lines {
+		if slices.Contains(r.Paths, l.Path) {
+			named = append(named, l)
+		}
+	}
+	if len(named) == 0 {
+		named = lines
+	}
+	return j.refuse(named, r.Message)
+}
+
+// modes asks the Hub how it wants each file.
+func (j *job) modes(ctx context.Context, t target, lines []*line) ([]*line, error) {
+	var ask []*line
+	var attributes []byte
+	for _, l := range lines {
+		if l.Kind != Put {
+			continue
+		}
+		if l.Path == attributesName {
+			data, err := j.bytes(ctx, l, inlineBelow)
+			if err != nil {
+				return nil, err
+			}
+			attributes = data
+		}
+		if !l.lfs || l.sealed != nil {
+			ask = append(ask, l)
+		}
+	}
+	const most = 256
+	for chunk := range slices.Chunk(ask, most) {
+		if err := j.preupload(ctx, t, chunk, attributes); err != nil {
+			return nil, err
+		}
+	}
+	lines = slices.DeleteFunc(lines, func(l *line) bool { return j.finished[l.item] })
+	kept := make([]*item, len(lines))
+	for i, l := range lines {
+		kept[i] = l.item
+	}
+	whole := make(map[*item]bool)
+	for _, it := range withoutHalves(kept, slices.Collect(j.all())) {
+		whole[it] = true
+	}
+	return slices.DeleteFunc(lines, func(l *line) bool { return !whole[l.item] }), nil
+}
+
+// all yields the changes of the run that the Hub does not have yet.
+func (j *job) all() func(yield func(*item) bool) {
+	return func(yield func(*item) bool) {
+		for path, g := range j.group {
+			for _, it := range g {
+				if it.Path == path && !j.landed[it] && !yield(it) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// preupload asks about one group. If the Hub refuses all of it because of one,
+// that one is found by halving.
+func (j *job) preupload(ctx context.Context, t target, lines []*line, attributes []byte) error {
+	p := hub.Preupload{Attributes: attributes, Ignore: []byte{}}
+	if j.q.policy.Gitignore {
+		p.Ignore = nil
+	}
+	for _, l := range lines {
+		s := hub.Sample{Path: l.Path, Size: l.content.Size}
+		switch {
+		case l.data != nil:
+			s.Head = l.data[:min(len(l.data), 512)]
+		case l.sealed != nil:
+			s.Head = l.sealed.Head
+		}
+		p.Files = append(p.Files, s)
+	}
+	modes, err := j.q.hub.Preupload(ctx, t.ref, p)
+	if errors.Is(err, hub.ErrRefused) {
+		if r := new(hub.RefusedError); len(lines) > 1 && (!errors.As(err, &r) || len(r.Paths) == 0) {
+			half := len(lines) / 2
+			err = j.preupload(ctx, t, lines[:half], attributes)
+			if err != nil && !errors.Is(err, errAgain) {
+				return err
+			}
+			if err2 := j.preupload(ctx, t, lines[half:], attributes); err2 != nil {
+				return err2
+			}
+			return err
+		}
+		return j.refused(err, lines)
+	}
+	if err != nil {
+		return err
+	}
+	if len(modes) != len(lines) {
+		return fmt.Errorf("%w: %d upload modes for %d files", hub.ErrBadAnswer, len(modes), len(lines))
+	}
+	for i, l := range lines {
+		l.lfs = modes[i].LFS && l.content.Size > 0
+		if modes[i].Ignore && j.q.policy.Gitignore {
+			const why = "ignored by .gitignore"
+			j.finished[l.item] = true
+			if err := j.q.l.mark(l.seq, l.Path, LocalOnly, why); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// guard judges the lines and reports whether it holds them.
+func (j *job) guard(ctx context.Context, head hub.Snapshot, lines []*line) (bool, error) {
+	q := j.q
+	in := guardInput{Public: q.public}
+	renamed := make(map[string]bool)
+	for _, l := range lines {
+		for _, from := range l.origins() {
+			renamed[from] = true
+		}
+	}
+	for _, l := range lines {
+		switch {
+		case l.Kind == Delete && !renamed[l.Path]:
+			in.Deleted++
+		case l.Kind == Put:
+			in.Added++
+			in.Bytes += l.content.Size
+			if !q.public {
+				continue
+			}
+			what := secretName(l.Path)
+			if what == "" && l.sealed != nil {
+				data := make([]byte, min(l.content.Size, secretScan))
+				n, err := l.sealed.data.ReadAt(data, 0)
+				if n < len(data) && err != nil {
+					return false, fmt.Errorf("%s: %w", l.Path, err)
+				}
+				what = secretContent(data[:n])
+			}
+			if what != "" {
+				in.Secrets = append(in.Secrets, secret{Path: l.Path, What: what})
+			}
+		}
+	}
+	// What the guard holds already counts, or a deletion could pass in pieces.
+	q.mu.Lock()
+	now := make(map[string]bool)
+	for _, l := range lines {
+		now[l.Path] = true
+	}
+	var before []string
+	for p := range q.guarded {
+		if !now[p] {
+			before = append(before, p)
+		}
+	}
+	q.mu.Unlock()
+	for _, p := range before {
+		if in.Deleted == 0 {
+			break
+		}
+		if c, ok := q.layer.Get(p); ok && c.Kind == Delete {
+			in.Deleted++
+		}
+	}
+	if in.Deleted >= guardDeletes {
+		entries, err := q.hub.ListAll(ctx, head, "")
+		if err != nil {
+			return false, err
+		}
+		for _, e := range entries {
+			if e.Type == hub.File {
+				in.Files++
+			}
+		}
+	}
+	why := verdict(in)
+	if why == "" {
+		return false, nil
+	}
+	text := "the guard: " + why
+	paths := make([]string, 0, len(lines))
+	q.mu.Lock()
+	known := q.guardText == text && len(q.guarded) > 0
+	for _, l := range lines {
+		q.guarded[l.Path] = l.seq
+		paths = append(paths, l.Path)
+	}
+	q.guardText = text
+	q.mu.Unlock()
+	for _, l := range lines {
+		j.setAside(l.item, Held, text)
+	}
+	if !known {
+		q.event(Event{Kind: "held", Text: text, Hint: "`hfmount commit --yes` commits it, `hfmount discard` drops it", Paths: paths})
+	}
+	return true, nil
+}
+
+// bytes is all of a small file's content.
+func (j *job) bytes(ctx context.Context, l *line, limit int64) ([]byte, error) {
+	switch {
+	case l.data != nil:
+		return l.data, nil
+	case l.content.Size > limit:
+		return nil, fmt.Errorf("%s is larger than %d bytes", l.Path, limit)
+	case l.sealed != nil:
+		data := make([]byte, l.content.Size)
+		if n, err := l.sealed.data.ReadAt(data, 0); n < len(data) {
+			return nil, fmt.Errorf("%s: %w", l.Path, err)
+		}
+		return data, nil
+	}
+	e := l.From.Entry
+	data, err := j.q.hub.ReadAll(ctx, l.From.Snapshot, e, limit)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path.Clean(e.Path), err)
+	}
+	return data, nil
+}
