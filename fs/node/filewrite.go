@@ -118,6 +118,7 @@ func (f *fileNode) Flush(ctx context.Context, fh gofs.FileHandle) syscall.Errno 
 	if !o.write {
 		return 0
 	}
+	o.flushed.Store(true)
 	ctx = context.WithoutCancel(ctx)
 	return f.s.failWrite(ctx, "flush", f.name(), o.h.Flush(ctx))
 }

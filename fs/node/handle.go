@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -25,6 +26,8 @@ type openFile struct {
 	write bool
 	pid   int // who, 0 if it is not known
 	once  sync.Once
+	// flushed is set by FLUSH, which precedes RELEASE.
+	flushed atomic.Bool
 }
 
 // Release ends the open.
@@ -41,6 +44,13 @@ func (o *openFile) close() {
 		o.node.leave(o)
 		o.node.s.closeHandle(o.h)
 	})
+}
+
+// cut ends the open in place of close for one that was not complete. Its
+// handle stays open: the layer of local changes then knows, when it is closed,
+// that these bytes are not to be committed unasked.
+func (o *openFile) cut() {
+	o.once.Do(func() { o.node.leave(o) })
 }
 
 func (s *Server) closeHandle(h *fs.Handle) {

@@ -198,7 +198,17 @@ func (s *Server) serve() {
 	}
 	clear(s.open)
 	s.mu.Unlock()
+	// What is gone from the table of mounts was not in use: each writer has
+	// closed his file, though the kernel may have kept the RELEASE to itself.
+	// Else the connection was cut while files were open, and they are not
+	// complete.
+	gone := !mounted(s.dir, s.device)
 	for _, o := range left {
+		if o.write && !(gone && o.flushed.Load()) && o.h.Local() {
+			s.log.Warn("a file was open for writing when the connection ended", "path", o.node.name(), "pid", o.pid)
+			o.cut()
+			continue
+		}
 		o.close()
 	}
 }
