@@ -57,7 +57,11 @@ func (d *Dir) Attr(ctx context.Context) (Attr, error) {
 	if err != nil {
 		return Attr{}, err
 	}
-	return Attr{Ino: d.Ino(), Mode: iofs.ModeDir | 0o555, Mtime: t}, nil
+	a := Attr{Ino: d.Ino(), Mode: iofs.ModeDir | 0o555, Mtime: t}
+	if r, ok := d.kind.(*repoDir); ok && r.spot != nil {
+		r.spot.override(&a)
+	}
+	return a, nil
 }
 
 // Ino implements Node.
@@ -105,12 +109,16 @@ type repoDir struct {
 	a    *anchor
 	path string
 	num  uint64
+	spot *spot // in a writable view, and then path is unused
 	// listed is when the repository was last changed, by a listing of its
 	// namespace; zero if the view was resolved before the directory was shown.
 	listed time.Time
 }
 
 func (a *anchor) dir(path string) *Dir {
+	if o := a.view.over; o != nil {
+		return o.dirNode(a, o.spotAt(path))
+	}
 	return &Dir{&repoDir{a: a, path: path, num: a.dirIno(path)}}
 }
 
@@ -127,6 +135,9 @@ func (d *repoDir) ino() uint64 { return d.num }
 func (d *repoDir) ttl() time.Duration { return d.a.view.ttl() }
 
 func (d *repoDir) mtime(ctx context.Context) (t time.Time, err error) {
+	if d.spot != nil {
+		return d.spot.mtime(ctx, d.listed)
+	}
 	if d.path == "" && d.a.view.cur.Load() == nil && !d.listed.IsZero() {
 		// It was only seen from afar: a long listing of a namespace is not
 		// worth a request for each line.
@@ -147,6 +158,9 @@ func (d *repoDir) mtime(ctx context.Context) (t time.Time, err error) {
 }
 
 func (d *repoDir) lookup(ctx context.Context, name string) (node Node, err error) {
+	if d.spot != nil {
+		return d.lookupMerged(ctx, name)
+	}
 	d.a.track(d.path)
 	err = d.a.view.afresh(ctx, func(st *state) error {
 		l, err := st.listing(ctx, d.path)
@@ -164,6 +178,9 @@ func (d *repoDir) lookup(ctx context.Context, name string) (node Node, err error
 }
 
 func (d *repoDir) list(ctx context.Context) (entries []DirEntry, version uint64, err error) {
+	if d.spot != nil {
+		return d.listMerged(ctx)
+	}
 	d.a.track(d.path)
 	err = d.a.view.afresh(ctx, func(st *state) error {
 		l, err := st.listing(ctx, d.path)

@@ -15,10 +15,23 @@ var (
 	ErrIsDir       = errors.New("is a directory")
 	ErrNotDir      = errors.New("not a directory")
 	ErrNameTooLong = errors.New("name too long")
+	ErrNotEmpty    = errors.New("directory not empty")
 	// ErrNoSpace is local changes that fill what they may while nothing drains
 	// them.
 	ErrNoSpace = writeback.ErrNoSpace
+	// ErrLocal is a View of bytes that the block cache does not have: use ReadAt.
+	ErrLocal = errors.New("the bytes are local")
+	// ErrStale is an open that the kernel has to begin again with a new lookup:
+	// the inode it means serves readers of bytes that are about to change.
+	ErrStale = errors.New("the inode is another now")
+	// ErrCrossDevice is a rename from one branch to another.
+	ErrCrossDevice = errors.New("another repository or revision")
+	// ErrNoLinks is a hard link, which the Hub cannot express.
+	ErrNoLinks = errors.New("no hard links")
 )
+
+// errInvalid is a name or an argument that cannot be.
+var errInvalid = iofs.ErrInvalid
 
 // errClosed is what a closed tree answers.
 var errClosed = fmt.Errorf("the tree is %w", iofs.ErrClosed)

@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"cmp"
 	"sync"
 
 	"hfmount/remote/hub"
@@ -11,6 +12,10 @@ type note struct {
 	kind noteKind
 	ino  uint64
 	name string
+}
+
+func compareNotes(a, b note) int {
+	return cmp.Or(cmp.Compare(a.ino, b.ino), cmp.Compare(a.kind, b.kind), cmp.Compare(a.name, b.name))
 }
 
 type noteKind uint8

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"hfmount/remote/hub"
+	"hfmount/writeback"
 )
 
 const (
@@ -124,6 +125,9 @@ func (v *view) advance(ctx context.Context, st *state) (*state, error) {
 		return nil, err
 	}
 	v.cur.Store(next)
+	if v.over != nil {
+		v.over.passed(snap.Commit)
+	}
 	st.prev.Store(nil) // or every state ever would be kept
 	v.t.meta.keepRef(v.ref, snap)
 	v.t.tell(news)
@@ -133,12 +137,7 @@ func (v *view) advance(ctx context.Context, st *state) (*state, error) {
 // compare lists, at the new state, the directories that the kernel knows names
 // of, and returns what to tell it. After it those directories cost no request.
 func (v *view) compare(ctx context.Context, old, next *state) ([]note, error) {
-	v.mu.Lock()
-	places := make(map[string][]*anchor)
-	for at := range v.dirs {
-		places[at.path] = append(places[at.path], &anchor{v, at.alias})
-	}
-	v.mu.Unlock()
+	places, hidden := v.places(ctx)
 	paths := make([]string, 0, len(places))
 	for p := range places {
 		paths = append(paths, p)
@@ -156,8 +155,8 @@ func (v *view) compare(ctx context.Context, old, next *state) ([]note, error) {
 		switch {
 		case errors.Is(err, iofs.ErrNotExist) || errors.Is(err, ErrNotDir):
 			// The listing above says so, and that the name there has changed.
-			for _, a := range places[path] {
-				news = append(news, note{kind: dirChanged, ino: a.dirIno(path)})
+			for _, ino := range places[path] {
+				news = append(news, note{kind: dirChanged, ino: ino})
 			}
 			continue
 		case err != nil:
@@ -171,17 +170,46 @@ func (v *view) compare(ctx context.Context, old, next *state) ([]note, error) {
 		if err != nil {
 			return nil, err
 		}
-		for _, a := range places[path] {
-			news = append(news, differences(a, path, was, is)...)
+		names := hidden(path)
+		for _, ino := range places[path] {
+			news = append(news, differences(ino, was, is, names)...)
 		}
 	}
 	return news, nil
 }
 
-// differences lists the names of one directory that show something else. was
-// is nil if it is not known any more what was shown.
-func differences(a *anchor, path string, was, is *listing) []note {
-	dir := a.dirIno(path)
+// places returns the directories of which the kernel may know names, by path,
+// with their numbers at each place of the mount, and what says which names of
+// one are shown by local changes, whatever the branch has.
+func (v *view) places(ctx context.Context) (places map[string][]uint64, hidden func(path string) map[string]writeback.Kind) {
+	places = make(map[string][]uint64)
+	hidden = func(string) map[string]writeback.Kind { return nil }
+	if o := v.over; o != nil {
+		o.mu.Lock()
+		o.root.live(func(s *spot) {
+			for _, alias := range s.shownAt {
+				places[s.where()] = append(places[s.where()], s.num(&anchor{v, alias}))
+			}
+		})
+		o.mu.Unlock()
+		if layer := o.look(ctx); layer != nil {
+			hidden = func(path string) map[string]writeback.Kind { return layer.Dir(path).Names }
+		}
+		return places, hidden
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for at := range v.dirs {
+		a := &anchor{v, at.alias}
+		places[at.path] = append(places[at.path], a.dirIno(at.path))
+	}
+	return places, hidden
+}
+
+// differences lists the names of the directory with number dir that show
+// something else, but for the hidden ones. was is nil if it is not known any
+// more what was shown.
+func differences(dir uint64, was, is *listing, hidden map[string]writeback.Kind) []note {
 	if was == nil {
 		return []note{{kind: dirChanged, ino: dir}}
 	}
@@ -189,21 +217,26 @@ func differences(a *anchor, path string, was, is *listing) []note {
 		return nil
 	}
 	var news []note
+	changed := func(name string) {
+		if _, ok := hidden[name]; !ok {
+			news = append(news, note{entryChanged, dir, name})
+		}
+	}
 	i, j := 0, 0
 	for i < len(was.items) || j < len(is.items) {
 		switch {
 		case j == len(is.items) || (i < len(was.items) && was.items[i].name < is.items[j].name):
-			news = append(news, note{entryChanged, dir, was.items[i].name})
+			changed(was.items[i].name)
 			i++
 		case i == len(was.items) || is.items[j].name < was.items[i].name:
-			news = append(news, note{entryChanged, dir, is.items[j].name})
+			changed(is.items[j].name)
 			j++
 		default:
 			// A directory that stays one is the same node with other names in
 			// it, which are told about there.
 			if was.items[i].kind != is.items[j].kind ||
 				(is.items[j].kind == hub.File && !sameContent(was, is, i, j)) {
-				news = append(news, note{entryChanged, dir, is.items[j].name})
+				changed(is.items[j].name)
 			}
 			i, j = i+1, j+1
 		}

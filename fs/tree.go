@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -38,8 +39,9 @@ type Options struct {
 
 // Tree is a live view of one or more references. It is safe for concurrent use.
 //
-// Lock order: all mutexes of the package are leaves: none is held while
-// another is taken, nor across a request or a call of the Notifier.
+// Lock order: all mutexes of the package but those of an overlay, which says
+// its own, are leaves: none is held while another is taken. None at all is
+// held across a request or a call of the Notifier.
 type Tree struct {
 	src     Source
 	cache   *blockcache.Cache
@@ -47,6 +49,8 @@ type Tree struct {
 	memo    memo
 	refresh time.Duration
 	offline bool
+	layers  Layers
+	waitFor func(ctx context.Context, ref hub.Ref, path string) error
 	now     func() time.Time
 	started time.Time
 	log     *slog.Logger
@@ -70,7 +74,7 @@ func New(o Options) (*Tree, error) {
 		return nil, errors.New("fs: no Source")
 	}
 	t := &Tree{
-		src: o.Source, cache: o.Cache, refresh: max(o.Refresh, 0), offline: o.Offline,
+		src: o.Source, cache: o.Cache, refresh: max(o.Refresh, 0), offline: o.Offline, layers: o.Layers, waitFor: o.WaitFor,
 		now: o.Now, log: o.Logger, sp: newSpawner(), views: make(map[hub.Ref]*view),
 	}
 	if t.now == nil {
@@ -137,6 +141,9 @@ func (t *Tree) Node(ctx context.Context, loc hub.Location) (Node, error) {
 	}
 	a := &anchor{view: t.view(loc.Ref), alias: aliasOf(loc.Revision)}
 	var node Node
+	if a.view.over != nil {
+		return a.walk(ctx, loc.Path)
+	}
 	err := a.view.afresh(ctx, func(st *state) error {
 		if loc.Path == "" {
 			node = a.dir("")
@@ -154,6 +161,28 @@ func (t *Tree) Node(ctx context.Context, loc hub.Location) (Node, error) {
 		return nil, err
 	}
 	return node, nil
+}
+
+// walk finds a path of a writable view.
+func (a *anchor) walk(ctx context.Context, path string) (Node, error) {
+	if _, err := a.view.use(ctx); err != nil {
+		a.view.t.forget(a.view)
+		return nil, err
+	}
+	dir := a.dir("")
+	for path != "" {
+		name, rest, _ := strings.Cut(path, "/")
+		n, err := dir.Lookup(ctx, name)
+		if err != nil || rest == "" {
+			return n, err
+		}
+		var ok bool
+		if dir, ok = n.(*Dir); !ok {
+			return nil, fmt.Errorf("%s: %w", name, ErrNotDir)
+		}
+		path = rest
+	}
+	return dir, nil
 }
 
 // aliasOf is the alias of a revision written behind an "@".

@@ -17,6 +17,7 @@ type view struct {
 	t      *Tree
 	ref    hub.Ref // as asked; Revision is Rev()
 	pinned bool
+	over   *overlay // nil where nothing may be written
 
 	cur  atomic.Pointer[state] // nil until resolved
 	used atomic.Bool           // since the last check
@@ -76,10 +77,17 @@ func newState(v *view, s hub.Snapshot) *state {
 func (t *Tree) view(ref hub.Ref) *view {
 	ref.Revision = ref.Rev()
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	v := t.views[ref]
-	if v == nil {
-		v = &view{t: t, ref: ref, pinned: ref.Pinned(), dirs: make(map[dirAt]struct{})}
+	t.mu.Unlock()
+	if v != nil {
+		return v
+	}
+	mine := &view{t: t, ref: ref, pinned: ref.Pinned(), dirs: make(map[dirAt]struct{})}
+	mine.over = t.overlayOf(mine) // asks Layers, so without the lock
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if v = t.views[ref]; v == nil {
+		v = mine
 		t.views[ref] = v
 	}
 	return v

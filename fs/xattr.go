@@ -15,12 +15,21 @@ const (
 	xattrSHA256   = "user.hf.sha256"
 	xattrXetHash  = "user.hf.xet_hash"
 	xattrURL      = "user.hf.url"
+	xattrPath     = "user.hf.path"  // of local changes
+	xattrState    = "user.hf.state" // of local changes
 )
 
 // Xattrs implements Node. The commit is the present one of the branch while
 // the file is in it unchanged, else the one it was found in.
 func (f *File) Xattrs(ctx context.Context) (map[string]string, error) {
-	st, e := f.st, f.entry()
+	h := f.held
+	if f.w != nil {
+		var local map[string]string
+		if h, local = f.w.xattrs(); h == nil {
+			return local, nil
+		}
+	}
+	st, e := h.st, h.entry()
 	if now, err := f.a.view.use(ctx); err == nil && now != st {
 		if l, i, err := now.lookup(ctx, e.Path); err == nil && l.entry(i).Content() == e.Content() {
 			st = now
@@ -47,12 +56,46 @@ func (st *state) xattrs() map[string]string {
 	}
 }
 
+// xattrs are those of local bytes, or the line of the Hub's.
+func (k *inode) xattrs() (*held, map[string]string) {
+	k.o.mu.Lock()
+	local, h := k.present()
+	path := k.path()
+	k.o.mu.Unlock()
+	if local == nil {
+		return h, nil
+	}
+	return nil, k.o.xattrs(path)
+}
+
+func (o *overlay) xattrs(path string) map[string]string {
+	m := map[string]string{
+		xattrRepo:     o.v.ref.Repo.String(),
+		xattrRevision: o.v.ref.Rev(),
+		xattrPath:     path,
+	}
+	if layer := o.layer.Load(); layer != nil {
+		if c, ok := layer.Get(path); ok && path != "" {
+			m[xattrState] = c.State.String()
+		}
+	}
+	return m
+}
+
 func (d *repoDir) xattrs(ctx context.Context) (m map[string]string, err error) {
+	path := d.path
+	if d.spot != nil {
+		path = d.spot.where()
+	}
 	err = d.a.view.afresh(ctx, func(st *state) error {
 		m = st.xattrs()
-		e := hub.Entry{Path: d.path, Type: hub.Directory}
-		if d.path != "" {
-			at, err := st.key(ctx, d.path)
+		e := hub.Entry{Path: path, Type: hub.Directory}
+		if path != "" {
+			at, err := st.key(ctx, path)
+			if d.spot != nil && absent(err) {
+				m = d.spot.o.xattrs(path)
+				return nil
+			}
 			if err != nil {
 				return err
 			}
