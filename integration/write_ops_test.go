@@ -302,7 +302,7 @@ func TestWaysToWrite(t *testing.T) {
 	for i, way := range ways {
 		t.Run(way.name, func(t *testing.T) {
 			inner := *w.world
-			inner.t = t
+			inner.t, inner.seen = t, 10*i
 			w := &writer{&inner, w.data}
 			repo := fmt.Sprintf("alice/way%d", i)
 			w.seed(repo, writeSeed())
