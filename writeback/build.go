@@ -32,6 +32,7 @@ type job struct {
 	toPR     []*item       // our side of conflicts
 	proposal *hub.Proposal // where it went
 	busy     []Holder      // files that turned out to be open
+	raced    bool          // something was removed or replaced meanwhile
 	tries    int           // of heads that moved away
 	parts    int           // commits made so far
 	of       int           // commits planned, 0 if unknown
@@ -258,6 +259,7 @@ func (j *job) seal(ctx context.Context, items []*item) ([]*line, error) {
 		j.setAside(it, Open, "still open or mapped for writing")
 	}
 	for it := range vanished {
+		j.raced = true
 		j.setAside(it, Pending, "")
 		delete(j.why, it.Path)
 	}

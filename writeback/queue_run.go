@@ -175,6 +175,9 @@ func (q *Queue) automatic(ctx context.Context, now time.Time, held bool) (time.T
 	if limited := new(budgetError); errors.As(err, &limited) {
 		return q.now().Add(limited.wait), nil
 	}
+	if err == nil && j.raced && len(commits) == 0 {
+		return q.now().Add(busyAgain), nil
+	}
 	if err == nil && q.policy.Every > 0 {
 		q.mu.Lock()
 		for !q.tick.After(q.now()) {
