@@ -496,3 +496,26 @@ func (h *fakeHub) SuperSquash(ctx context.Context, ref hub.Ref, message string) 
 func (h *fakeHub) CommitURL(repo hub.Repo, id hub.CommitID) string {
 	return "https://hub/" + repo.ID() + "/commit/" + string(id)
 }
+
+// fakeSeen is what a fakeHub was asked for so far.
+type fakeSeen struct {
+	posts, squashes            int
+	uploaded, broken, branched []string
+	prs                        []hub.Proposal
+}
+
+func (h *fakeHub) seen() fakeSeen {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := fakeSeen{posts: h.posts, squashes: h.squashes, uploaded: slices.Clone(h.uploaded), broken: slices.Clone(h.broken), branched: slices.Clone(h.branched)}
+	for _, p := range h.prs {
+		s.prs = append(s.prs, *p)
+	}
+	return s
+}
+
+func (h *fakeHub) set(f func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	f()
+}

@@ -37,7 +37,7 @@ func TestLostAnswers(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					h := newFakeHub(t, map[string]string{"gone": "x"})
 					r := newRig(t, h, defaults)
-					h.faults = []string{c.fault}
+					h.set(func() { h.faults = []string{c.fault} })
 					r.write("a", "one")
 					r.write("big.safetensors", "weights")
 					r.remove("gone")
@@ -50,8 +50,8 @@ func TestLostAnswers(t *testing.T) {
 					if n := r.ourCommits(); n != 1 {
 						t.Errorf("%d commits of ours, want 1", n)
 					}
-					if c.posts != 0 && h.posts != c.posts {
-						t.Errorf("%d requests, want %d", h.posts, c.posts)
+					if c.posts != 0 && h.seen().posts != c.posts {
+						t.Errorf("%d requests, want %d", h.seen().posts, c.posts)
 					}
 					r.wantText("a", "one")
 					r.wantText("big.safetensors", "weights")
@@ -77,14 +77,14 @@ func TestWrittenAgainWhileUncertain(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := newFakeHub(t, nil)
 				r := newRig(t, h, defaults)
-				h.faults = []string{fault}
+				h.set(func() { h.faults = []string{fault} })
 				r.write("d/a", "one")
 				time.Sleep(32 * time.Second)
 				r.write("d/a", "two")
 				time.Sleep(10 * time.Minute)
 				r.wantText("d/a", "two")
 				r.wantPending()
-				if len(h.prs) != 0 {
+				if len(h.seen().prs) != 0 {
 					t.Error("our own commit was taken for a conflict")
 				}
 			})
@@ -98,8 +98,8 @@ func TestRestartWithAnUnsettledBatch(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := newFakeHub(t, nil)
 				r := newRig(t, h, defaults)
-				h.faults = []string{fault}
-				h.slow = 3 * time.Second
+				h.set(func() { h.faults = []string{fault} })
+				h.set(func() { h.slow = 3 * time.Second })
 				r.write("a", "one")
 				time.Sleep(32 * time.Second) // the request is under way
 				h.mu.Lock()
@@ -126,11 +126,11 @@ func TestNoPermissionOnTheBranchIsSaidOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newFakeHub(t, nil)
 		r := newRig(t, h, defaults)
-		h.faults = []string{"precondition", "precondition", "precondition"}
+		h.set(func() { h.faults = []string{"precondition", "precondition", "precondition"} })
 		r.write("a", "one")
 		time.Sleep(30 * time.Minute)
-		if h.posts != 1 {
-			t.Errorf("%d requests, want 1", h.posts)
+		if h.seen().posts != 1 {
+			t.Errorf("%d requests, want 1", h.seen().posts)
 		}
 		r.wantPending("a blocked")
 		if s := r.q.Status(); s.LastError == nil || !strings.Contains(s.LastError.Hint, "--create-pr") {
@@ -154,7 +154,7 @@ func TestTokenExpires(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newFakeHub(t, nil)
 		r := newRig(t, h, defaults)
-		h.down = hub.ErrBadToken
+		h.set(func() { h.down = hub.ErrBadToken })
 		r.write("a", "one")
 		time.Sleep(time.Hour)
 		r.wantPending("a pending")
@@ -226,13 +226,13 @@ func TestCreateBranch(t *testing.T) {
 		delete(h.branches, "main")
 		h.mu.Unlock()
 		time.Sleep(time.Hour)
-		if len(h.branched) != 0 {
+		if len(h.seen().branched) != 0 {
 			t.Fatal("the branch was made before there was a commit")
 		}
 		r.write("b", "B")
 		time.Sleep(time.Minute)
-		if len(h.branched) != 1 {
-			t.Errorf("branches made: %v", h.branched)
+		if len(h.seen().branched) != 1 {
+			t.Errorf("branches made: %v", h.seen().branched)
 		}
 		r.wantText("a", "A")
 		r.wantText("b", "B")
@@ -302,8 +302,8 @@ func TestConflictPolicies(t *testing.T) {
 							t.Errorf("the pull request has d/other %q", got)
 						}
 					}
-					if want := c.want == clash && policy == ConflictPR; want != (len(h.prs) == 1) {
-						t.Errorf("%d pull requests", len(h.prs))
+					if want := c.want == clash && policy == ConflictPR; want != (len(h.seen().prs) == 1) {
+						t.Errorf("%d pull requests", len(h.seen().prs))
 					}
 					if c.want == clash && policy == ConflictFail {
 						if out := r.commit(CommitRequest{}); len(out.Left) != 2 || out.Proposal != nil {
@@ -334,10 +334,10 @@ func TestPullRequestOfAConflict(t *testing.T) {
 		r.wantPending("d/p in-pr")
 		r.write("d/p", "Z")
 		time.Sleep(time.Minute)
-		if len(h.prs) != 1 || h.text("refs/pr/1", "d/p") != "Z" {
-			t.Errorf("%d pull requests, the first has %q", len(h.prs), h.text("refs/pr/1", "d/p"))
+		if len(h.seen().prs) != 1 || h.text("refs/pr/1", "d/p") != "Z" {
+			t.Errorf("%d pull requests, the first has %q", len(h.seen().prs), h.text("refs/pr/1", "d/p"))
 		}
-		if got := r.q.Status().Changes[0].Reason; got != h.prs[0].URL {
+		if got := r.q.Status().Changes[0].Reason; got != h.seen().prs[0].URL {
 			t.Errorf("reason %q, want the URL", got)
 		}
 		// Other paths go to the branch.
@@ -372,8 +372,8 @@ func TestPullRequestClosed(t *testing.T) {
 		r.write("d/p", "Y")
 		time.Sleep(time.Minute)
 		r.wantPending("d/p conflict")
-		if len(h.prs) != 1 {
-			t.Errorf("%d pull requests, want one", len(h.prs))
+		if len(h.seen().prs) != 1 {
+			t.Errorf("%d pull requests, want one", len(h.seen().prs))
 		}
 		if err := r.q.Discard("d/p"); err != nil {
 			t.Fatal(err)
@@ -405,8 +405,8 @@ func TestCreatePR(t *testing.T) {
 			r.write("a", fmt.Sprint(i))
 			time.Sleep(time.Minute)
 		}
-		if len(h.prs) != 1 || h.text("refs/pr/1", "a") != "2" {
-			t.Errorf("%d pull requests, a is %q", len(h.prs), h.text("refs/pr/1", "a"))
+		if len(h.seen().prs) != 1 || h.text("refs/pr/1", "a") != "2" {
+			t.Errorf("%d pull requests, a is %q", len(h.seen().prs), h.text("refs/pr/1", "a"))
 		}
 		r.wantText("a", "A")
 		r.wantPending("a in-pr")
@@ -543,8 +543,8 @@ func TestRenameOfALargeFileUploadsNothing(t *testing.T) {
 		r.wantText("b.safetensors", "weights")
 		r.wantText("a.safetensors", "-")
 		r.wantText("big.txt", "s")
-		if len(h.uploaded) != 0 {
-			t.Errorf("uploads %v", h.uploaded)
+		if len(h.seen().uploaded) != 0 {
+			t.Errorf("uploads %v", h.seen().uploaded)
 		}
 		r.wantPending()
 	})
@@ -585,8 +585,8 @@ func TestDiscardStopsTheUpload(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		r.wantPending()
-		if len(h.broken) != 1 || h.posts != 0 {
-			t.Errorf("%d uploads given up, %d commits", len(h.broken), h.posts)
+		if len(h.seen().broken) != 1 || h.seen().posts != 0 {
+			t.Errorf("%d uploads given up, %d commits", len(h.seen().broken), h.seen().posts)
 		}
 	})
 }
@@ -602,7 +602,7 @@ func TestRevert(t *testing.T) {
 		r.remove("d/x")
 		r.remove("d/y")
 		r.commit(CommitRequest{})
-		uploads := len(h.uploaded)
+		uploads := len(h.seen().uploaded)
 
 		out, err := r.q.Revert(context.Background(), "")
 		if err != nil || len(out.Commits) != 1 {
@@ -618,7 +618,7 @@ func TestRevert(t *testing.T) {
 		r.wantText("m.bin", "weights")
 		r.wantText("new", "-")
 		r.wantText("a", "A2")
-		if len(h.uploaded) != uploads {
+		if len(h.seen().uploaded) != uploads {
 			t.Error("a revert uploaded")
 		}
 		if got := h.history("main"); !strings.HasPrefix(got[len(got)-1].title, "Revert to "+first.Short()) {
@@ -697,17 +697,17 @@ func TestUploadAhead(t *testing.T) {
 		r.remove("d/vanishes")
 		r.rename(false, "d/big", "d/renamed")
 		time.Sleep(8 * time.Second)
-		if len(h.uploaded) != 1 || len(h.broken) != 1 || h.posts != 0 {
-			t.Errorf("%d uploads done, %d given up, %d commits before anything is due", len(h.uploaded), len(h.broken), h.posts)
+		if len(h.seen().uploaded) != 1 || len(h.seen().broken) != 1 || h.seen().posts != 0 {
+			t.Errorf("%d uploads done, %d given up, %d commits before anything is due", len(h.seen().uploaded), len(h.seen().broken), h.seen().posts)
 		}
 		time.Sleep(time.Minute)
 		r.wantCommits("d/renamed")
-		if len(h.uploaded) != 1 {
-			t.Errorf("%d uploads, want 1", len(h.uploaded))
+		if len(h.seen().uploaded) != 1 {
+			t.Errorf("%d uploads, want 1", len(h.seen().uploaded))
 		}
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		if l := r.landed[len(r.landed)-1]; len(l.Files) != 1 || l.Files[0].Path != "d/renamed" || l.Files[0].Content != (hub.ContentID{Algo: hub.SHA256, Hex: h.uploaded[0], Size: int64(len(big))}) {
+		if l := r.landed[len(r.landed)-1]; len(l.Files) != 1 || l.Files[0].Path != "d/renamed" || l.Files[0].Content != (hub.ContentID{Algo: hub.SHA256, Hex: h.seen().uploaded[0], Size: int64(len(big))}) {
 			t.Errorf("landed %+v", l)
 		}
 	})
@@ -716,7 +716,9 @@ func TestUploadAhead(t *testing.T) {
 func TestTheViewMovesBeforeChangesLeave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, newFakeHub(t, nil), defaults)
+		r.mu.Lock()
 		r.fail = errors.New("the view cannot move")
+		r.mu.Unlock()
 		r.write("a", "a")
 		time.Sleep(time.Minute)
 		r.wantText("a", "a")

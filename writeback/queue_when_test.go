@@ -29,8 +29,8 @@ func TestShardedSaveIsOneCommit(t *testing.T) {
 			t.Errorf("title %q", got)
 		}
 		time.Sleep(time.Hour)
-		if r.h.posts != 1 {
-			t.Errorf("%d requests to commit, want 1", r.h.posts)
+		if r.h.seen().posts != 1 {
+			t.Errorf("%d requests to commit, want 1", r.h.seen().posts)
 		}
 	})
 }
@@ -218,8 +218,8 @@ func TestUnchangedContentMakesNoCommit(t *testing.T) {
 		r.write("m.bin", "weights")
 		time.Sleep(time.Minute)
 		r.wantPending()
-		if r.h.posts != 0 || len(r.h.uploaded) != 0 {
-			t.Errorf("%d commits, %d uploads", r.h.posts, len(r.h.uploaded))
+		if r.h.seen().posts != 0 || len(r.h.seen().uploaded) != 0 {
+			t.Errorf("%d commits, %d uploads", r.h.seen().posts, len(r.h.seen().uploaded))
 		}
 	})
 }
@@ -291,15 +291,15 @@ func TestScheduledSquash(t *testing.T) {
 			time.Sleep(5 * time.Minute)
 		}
 		time.Sleep(time.Minute)
-		if r.h.squashes != 3 {
-			t.Errorf("squashed %d times, want 3", r.h.squashes)
+		if r.h.seen().squashes != 3 {
+			t.Errorf("squashed %d times, want 3", r.h.seen().squashes)
 		}
 		r.wantText("train.log", "2")
 		r.wantPending()
 		r.h.push("main", "theirs", map[string]string{"theirs": "x"})
 		r.write("train.log", "3")
 		time.Sleep(21 * time.Minute)
-		if r.h.squashes != 3 {
+		if r.h.seen().squashes != 3 {
 			t.Error("somebody else's commit was squashed away")
 		}
 		r.wantText("train.log", "3")
