@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What `make run` shows: a local Hub with a sample repository, mounted at
-# ./mnt until Ctrl-C. REPO=org/name mounts that repository of the real Hub
+# ./mnt until Ctrl-C, and a file that becomes a commit. REPO=org/name mounts that repository of the real Hub
 # instead. ONCE=1 cleans up after the demonstration without waiting.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -45,6 +45,16 @@ start_hub() {
     exit 1
 }
 
+# await_commit returns when nothing of the mount is pending.
+await_commit() {
+    for _ in $(seq 300); do
+        [ -n "$("$hfmount" diff mnt)" ] || return 0
+        sleep 0.2
+    done
+    echo "the change is still not on the Hub" >&2
+    exit 1
+}
+
 cleanup() {
     trap '' INT TERM
     local pid
@@ -74,14 +84,23 @@ if [ -n "${REPO:-}" ]; then
 else
     make_sample
     start_hub
-    say "hfmount demo/sample mnt        # HF_ENDPOINT=$HF_ENDPOINT"
-    "$hfmount" demo/sample mnt --cache-dir "$run/cache"
+    export HF_TOKEN=hf_local
+    say "hfmount demo/sample mnt --commit-after 2s        # HF_ENDPOINT=$HF_ENDPOINT"
+    "$hfmount" demo/sample mnt --commit-after 2s --cache-dir "$run/cache"
     show ls -l mnt
     show head -n 5 mnt/config.json
     show sha256sum mnt/model.safetensors
     want=$(sha256sum <"$run/sample/model.safetensors")
     [ "$want" = "$(sha256sum <mnt/model.safetensors)" ] || { echo "the mount shows other bytes than the sample" >&2; exit 1; }
     echo "equal to the file that was published"
+    date >"$run/note.txt"
+    show cp "$run/note.txt" mnt/notes/note.txt
+    show "$hfmount" diff mnt
+    say "# two seconds later, on the Hub:"
+    await_commit
+    show "$hfmount" log -n 3 mnt
+    show "$hfmount" cat demo/sample/notes/note.txt
+    cmp "$run/note.txt" <("$hfmount" cat demo/sample/notes/note.txt)
 fi
 show "$hfmount" status mnt
 [ -z "${ONCE:-}" ] || exit 0

@@ -41,7 +41,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exitOK
 	}
 	f := explain(err)
-	if slices.ContainsFunc(args[1:], func(a string) bool { return a == "--json" || a == "-json" || a == "--json=true" }) {
+	ours := args[1:]
+	if i := slices.Index(ours, "--"); i >= 0 {
+		ours = ours[:i] // the rest may be another program's
+	}
+	if slices.ContainsFunc(ours, func(a string) bool { return a == "--json" || a == "-json" || a == "--json=true" }) {
 		_ = json.NewEncoder(stderr).Encode(f.json()) // nothing is left to tell it to
 		return f.code
 	}
@@ -82,6 +86,8 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		Commands: []*cli.Command{
 			mountCommand(), unmountCommand(), statusCommand(), refreshCommand(),
 			lsCommand(), catCommand(), statCommand(), findCommand(),
+			commitCommand(), runCommand(), diffCommand(), discardCommand(),
+			logCommand(), revertCommand(), recoverCommand(),
 			hubCommand(), doctorCommand(), versionCommand(), completionCommand(),
 		},
 	}

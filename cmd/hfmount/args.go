@@ -108,13 +108,24 @@ func (t arity) allShort(name string) bool {
 	return len(name) > 1
 }
 
+// takesValue reports whether the argument after a flag is its value.
+func takesValue(f cli.Flag) bool {
+	switch f := f.(type) {
+	case *cli.BoolFlag:
+		return false
+	case *cli.GenericFlag:
+		b, ok := f.Value.(interface{ IsBoolFlag() bool })
+		return !ok || !b.IsBoolFlag()
+	}
+	return true
+}
+
 func flagTable(app *cli.App) arity {
 	t := arity{"help": false, "h": false, "version": false, "v": false}
 	for _, c := range app.Commands {
 		for _, f := range c.Flags {
-			_, isBool := f.(*cli.BoolFlag)
 			for _, name := range f.Names() {
-				t[name] = !isBool
+				t[name] = takesValue(f)
 			}
 		}
 	}
@@ -133,29 +144,29 @@ var ignoredOptions = []string{
 func mountOptions(app *cli.App, text string, sloppy bool) ([]string, error) {
 	table := arity{}
 	for _, f := range app.Command(defaultCommand).Flags {
-		_, isBool := f.(*cli.BoolFlag)
 		for _, name := range f.Names() {
 			if len(name) > 1 {
-				table[name] = !isBool
+				table[name] = takesValue(f)
 			}
 		}
 	}
 	var out []string
 	for o := range strings.SplitSeq(text, ",") {
 		name, value, hasValue := strings.Cut(o, "=")
-		if name == "" || slices.Contains(ignoredOptions, name) || strings.HasPrefix(name, "x-") || name == "comment" {
+		// A bare rw is what mount(8) always says; rw=GLOB is the flag.
+		if name == "" || slices.Contains(ignoredOptions, name) && !hasValue || strings.HasPrefix(name, "x-") || name == "comment" {
 			continue
 		}
 		if name == "ro" {
 			name = "read-only"
 		}
 		name = strings.ReplaceAll(name, "_", "-")
-		takesValue, ok := table[name]
+		needsValue, ok := table[name]
 		switch {
 		case !ok && sloppy:
 		case !ok:
 			return nil, errUsage("unknown mount option %q", o)
-		case takesValue && !hasValue:
+		case needsValue && !hasValue:
 			return nil, errUsage("mount option %s needs a value: %s=…", name, name)
 		case hasValue:
 			out = append(out, fmt.Sprintf("--%s=%s", name, value))

@@ -85,7 +85,7 @@ func fishCompletion(b *strings.Builder, app *cli.App) {
 				usage = strings.ReplaceAll(d.GetUsage(), "`", "")
 			}
 			value := ""
-			if _, isBool := f.(*cli.BoolFlag); !isBool {
+			if takesValue(f) {
 				value = " -r"
 			}
 			fmt.Fprintf(b, "complete -c hfmount -n '__fish_seen_subcommand_from %s' -l %s%s -d %s\n", c.Name, f.Names()[0], value, fishQuote(usage))

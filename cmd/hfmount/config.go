@@ -135,7 +135,7 @@ type mountConfig struct {
 	storeConfig
 	loc        hub.Location
 	dir        string // absolute, as the kernel will name it
-	readOnly   string // why the mount is read-only
+	readOnly   string // why the mount is read-only, "" if it might write
 	allowOther bool
 	uid, gid   int
 	umask      uint32
@@ -143,6 +143,7 @@ type mountConfig struct {
 	nonEmpty   bool
 	foreground bool
 	logFile    string
+	write      writeConfig
 }
 
 func readMountConfig(c *cli.Context) (mountConfig, error) {
@@ -202,20 +203,8 @@ func readMountConfig(c *cli.Context) (mountConfig, error) {
 			return cfg, err
 		}
 	}
-	if mode == "rw" {
-		return cfg, &failure{text: "this version cannot write, and :rw asks for it", hint: "leave :rw out for a read-only mount", code: exitFailed}
+	if cfg.write, err = readWriteConfig(c, store); err != nil {
+		return cfg, err
 	}
-	switch {
-	case c.Bool("read-only") || mode == "ro":
-		cfg.readOnly = "asked for"
-	case cfg.offline:
-		cfg.readOnly = "offline"
-	case cfg.loc.Repo.IsZero():
-		cfg.readOnly = "the whole Hub"
-	case cfg.loc.Pinned():
-		cfg.readOnly = "a commit never changes"
-	default:
-		cfg.readOnly = "this version does not write"
-	}
-	return cfg, nil
+	return cfg, cfg.settle(c.Bool("read-only"), mode)
 }

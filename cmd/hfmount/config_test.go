@@ -75,7 +75,9 @@ func TestConfigPrecedence(t *testing.T) {
 	check("a/b m", func(c mountConfig) bool { return !c.offline }, "HF_HUB_OFFLINE", "no")
 	check("a/b m --read-only", func(c mountConfig) bool { return c.readOnly == "asked for" })
 	check("a/b:/mnt:ro", func(c mountConfig) bool { return c.readOnly == "asked for" && c.dir == "/mnt" })
-	check("hf:// m", func(c mountConfig) bool { return c.readOnly == "the whole Hub" && c.loc == hub.Location{} })
+	check("hf:// m", func(c mountConfig) bool {
+		return strings.HasPrefix(c.readOnly, "the whole Hub") && c.loc == hub.Location{}
+	})
 	check("a/b@v1 m", func(c mountConfig) bool { return c.loc.Revision == "v1" })
 	check("a/b m --revision v1", func(c mountConfig) bool { return c.loc.Revision == "v1" })
 	check("a/b m --uid 5 --gid 6 --umask 027 --open-mode noopen", func(c mountConfig) bool {
@@ -98,9 +100,6 @@ func TestConfigRefuses(t *testing.T) {
 		if f := explain(err); f.code != exitUsage {
 			t.Errorf("%q: exit %d (%v), want %d", line, f.code, err, exitUsage)
 		}
-	}
-	if _, err := configOf(t, "a/b:/mnt:rw"); err == nil || explain(err).code != exitFailed {
-		t.Errorf("a/b:/mnt:rw: %v, want a failure: it cannot be written", err)
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 )
 
 type fakeMount struct {
+	writing   // none, unless a test gives one
 	s         mountStatus
 	refreshed int
 	err       error

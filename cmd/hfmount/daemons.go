@@ -2,10 +2,7 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
@@ -106,38 +103,6 @@ func dialDaemon(path string) (daemon, bool) {
 		return daemon{}, false
 	}
 	return daemon{socket: path, pid: int(cred.Pid)}, true
-}
-
-// do sends one request. Its answer goes into out; a refusal comes back as a
-// *failure.
-func (d daemon) do(ctx context.Context, method, path string, out any) error {
-	transport := &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", d.socket)
-		},
-	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://mount"+path, nil)
-	if err != nil {
-		return err
-	}
-	resp, err := transport.RoundTrip(req)
-	if err != nil {
-		return fmt.Errorf("process %d, which serves the mount, does not answer: %w", d.pid, err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode != http.StatusOK {
-		var w wireFailure
-		if json.Unmarshal(body, &w) != nil || w.Text == "" {
-			return fmt.Errorf("process %d answers %s", d.pid, resp.Status)
-		}
-		return w.failure()
-	}
-	return json.Unmarshal(body, out)
 }
 
 func (d daemon) status(ctx context.Context) (mountStatus, error) {

@@ -12,6 +12,7 @@ import (
 
 	"hfmount/fs"
 	"hfmount/remote/hub"
+	"hfmount/writeback"
 )
 
 // The exit codes of cli.md.
@@ -40,7 +41,11 @@ type failure struct {
 func (f *failure) Error() string { return f.text }
 func (f *failure) Unwrap() error { return f.err }
 
+// print writes the failure for people; one without text has been told already.
 func (f *failure) print(w io.Writer) {
+	if f.text == "" {
+		return
+	}
 	fmt.Fprintf(w, "hfmount: %s\n", f.text)
 	if f.hint != "" {
 		fmt.Fprintln(w, f.hint)
@@ -55,7 +60,11 @@ type jsonFailure struct {
 }
 
 func (f *failure) json() jsonFailure {
-	return jsonFailure{Error: f.text, Hint: f.hint, Code: codeNames[f.code]}
+	code := codeNames[exitFailed]
+	if f.code < len(codeNames) { // others are those of the command of `hfmount run`
+		code = codeNames[f.code]
+	}
+	return jsonFailure{Error: f.text, Hint: f.hint, Code: code}
 }
 
 // repoError is an error met while asking about loc at endpoint, which the
@@ -119,6 +128,13 @@ func explain(err error) *failure {
 			f.text = endpoint + ": " + f.text
 		}
 		f.hint = "check the network and HF_ENDPOINT; `hfmount doctor` looks at both; --offline uses what is cached"
+	case errors.Is(err, writeback.ErrHeld):
+		f.code = exitLocal
+		f.hint = "look at it with `hfmount diff`, then `hfmount commit --yes` sends it, or `hfmount discard` drops it"
+	case errors.Is(err, hub.ErrLimited):
+		f.hint = "the changes are kept and sent later; `hfmount status` says when"
+	case errors.Is(err, hub.ErrRefused):
+		f.hint = "correct, rename or `hfmount discard` what the Hub refuses"
 	case errors.Is(err, fs.ErrNotDir):
 		f.text = name + ": not a directory"
 		f.hint = "to mount, name the folder that a file is in; `hfmount cat` prints a file"

@@ -23,7 +23,7 @@ var allowedImports = map[string][]string{
 	"hfmount/remote":            {"hfmount/remote/lfs", "hfmount/remote/hub", "net/http", "github.com/google/uuid", "github.com/hashicorp/golang-lru/v2/...", "github.com/dgraph-io/ristretto/v2/...", "golang.org/x/..."},
 	"hfmount/remote/lfs":        {"hfmount/remote/hub", "net/http", "golang.org/x/..."},
 	"hfmount/remote/hub":        {},
-	"hfmount/writeback":         {"hfmount/writeback/journal", "hfmount/writeback/staging", "hfmount/remote/hub", "github.com/google/uuid", "github.com/go-git/go-git/v5/plumbing/format/gitignore", "github.com/cespare/xxhash/v2", "golang.org/x/..."},
+	"hfmount/writeback":         {"hfmount/writeback/journal", "hfmount/writeback/staging", "hfmount/remote/hub", "github.com/google/uuid", "github.com/dustin/go-humanize", "github.com/go-git/go-git/v5/plumbing/format/gitignore", "github.com/cespare/xxhash/v2", "golang.org/x/..."},
 	"hfmount/writeback/journal": {"golang.org/x/..."},
 	"hfmount/writeback/staging": {"golang.org/x/..."},
 	"hfmount/remote/hubtest":    {"hfmount/remote/hub", "net/http", "github.com/...", "golang.org/x/..."},

@@ -25,7 +25,7 @@ func mountCommand() *cli.Command {
 		&cli.StringFlag{Name: "open-mode", Value: "auto", Usage: "auto, or noopen: no request per open, for mounts of many small files"},
 		&cli.BoolFlag{Name: "nonempty", Usage: "hide what is in DIR instead of refusing"},
 		&cli.StringFlag{Name: "log-file", Usage: "`FILE` the background process logs to (default: one per mount in the runtime directory)"},
-	}, storeFlags("info")...)
+	}, append(writeFlags(), storeFlags("info")...)...)
 	return &cli.Command{
 		Name:      "mount",
 		Usage:     "mount a repository, a folder of one, or the whole Hub (the default command)",

@@ -88,6 +88,15 @@ func realPath(abs string) string {
 	return filepath.Join(realPath(parent), filepath.Base(abs))
 }
 
+// realDir is the real path of what a person calls dir.
+func realDir(dir string) (string, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	return realPath(abs), nil
+}
+
 // statPatience is how long a mount may take to answer before it counts as
 // hanging.
 const statPatience = 3 * time.Second
@@ -112,11 +121,10 @@ func stale(dir string) bool {
 
 // checkDir makes sure that dir can be mounted on and returns its real path.
 func checkDir(dir string, nonEmpty bool) (string, error) {
-	abs, err := filepath.Abs(dir)
+	real, err := realDir(dir)
 	if err != nil {
 		return "", err
 	}
-	real := realPath(abs)
 	mounts, err := kernelMounts()
 	if err != nil {
 		return "", err

@@ -3,15 +3,18 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -27,9 +30,47 @@ func TestMain(m *testing.M) {
 //	stophub           end it by SIGTERM and want exit code 0
 //	code N CMD ARGS…  run and want exit code N
 //	bigfile FILE N    write N bytes of numbers
+//
+// and, in scripts that mount on m1 and m2,
+//
+//	waitgone          until no process serves a mount or sends its changes
+//	waitstate DIR S   until a change of the mount is in state S
+//	term DIR          SIGTERM to the process that serves the mount
+//	kill9 DIR         SIGKILL to it
+//	restarthub ARGS…  hub, at the address it had
 func TestScript(t *testing.T) {
-	testscript.Run(t, testscript.Params{
-		Dir: "testdata/script",
+	testscript.Run(t, scriptParams("testdata/script"))
+}
+
+// TestMountScript is TestScript with mounts, each of which a process of its
+// own serves.
+func TestMountScript(t *testing.T) {
+	p := scriptParams("testdata/mount")
+	setup := p.Setup
+	p.Setup = func(e *testscript.Env) error {
+		for _, d := range []string{"m1", "m2"} {
+			dir := filepath.Join(e.WorkDir, d)
+			if err := os.Mkdir(dir, 0o755); err != nil {
+				return err
+			}
+			e.Defer(func() { _ = detach(dir) }) // what a script that failed left
+		}
+		if err := setup(e); err != nil {
+			return err
+		}
+		e.Defer(func() {
+			for _, pid := range served(e.Getenv("XDG_RUNTIME_DIR")) {
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+			}
+		})
+		return nil
+	}
+	testscript.Run(t, p)
+}
+
+func scriptParams(dir string) testscript.Params {
+	return testscript.Params{
+		Dir: dir,
 		Setup: func(e *testscript.Env) error {
 			run, err := os.MkdirTemp("/tmp", "hfm") // short, for sockets
 			if err != nil {
@@ -43,8 +84,69 @@ func TestScript(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"hub": scriptHub, "stophub": scriptStopHub, "code": scriptCode, "bigfile": scriptBigFile,
+			"restarthub": scriptRestartHub, "waitgone": scriptWaitGone, "waitstate": scriptWaitState,
+			"term":  func(ts *testscript.TestScript, _ bool, args []string) { signalMount(ts, args[0], syscall.SIGTERM) },
+			"kill9": func(ts *testscript.TestScript, _ bool, args []string) { signalMount(ts, args[0], syscall.SIGKILL) },
 		},
-	})
+	}
+}
+
+// served are the processes that answer on sockets in a script's runtime
+// directory.
+func served(runtime string) []int {
+	paths, _ := filepath.Glob(filepath.Join(runtime, "hfmount", "*.sock")) // the pattern is well-formed
+	var pids []int
+	for _, p := range paths {
+		if d, ok := dialDaemon(p); ok {
+			pids = append(pids, d.pid)
+		}
+	}
+	return pids
+}
+
+// scriptPatience is how long a script waits for what it waits for.
+const scriptPatience = 60 * time.Second
+
+func scriptWaitGone(ts *testscript.TestScript, neg bool, args []string) {
+	for end := time.Now().Add(scriptPatience); ; time.Sleep(20 * time.Millisecond) {
+		pids := served(ts.Getenv("XDG_RUNTIME_DIR"))
+		if len(pids) == 0 {
+			return
+		}
+		if time.Now().After(end) {
+			ts.Fatalf("still served by %v", pids)
+		}
+	}
+}
+
+func daemonAt(ts *testscript.TestScript, dir string) daemon {
+	d, ok := dialDaemon(socketPath(filepath.Join(ts.Getenv("XDG_RUNTIME_DIR"), "hfmount"), ts.MkAbs(dir)))
+	if !ok {
+		ts.Fatalf("nobody serves %s", dir)
+	}
+	return d
+}
+
+func scriptWaitState(ts *testscript.TestScript, neg bool, args []string) {
+	d := daemonAt(ts, args[0])
+	for end := time.Now().Add(scriptPatience); ; time.Sleep(20 * time.Millisecond) {
+		s, err := d.status(context.Background())
+		ts.Check(err)
+		if slices.ContainsFunc(s.Changes, func(c changeStatus) bool { return c.State == args[1] }) {
+			return
+		}
+		if time.Now().After(end) {
+			ts.Fatalf("no change is %s: %+v", args[1], s.Changes)
+		}
+	}
+}
+
+func signalMount(ts *testscript.TestScript, dir string, sig syscall.Signal) {
+	d := daemonAt(ts, dir)
+	ts.Check(syscall.Kill(d.pid, sig))
+	if sig == syscall.SIGKILL {
+		ts.Check(d.waitGone(context.Background()))
+	}
 }
 
 // program is this test binary called as hfmount, in the script's directory
@@ -70,8 +172,14 @@ var (
 	hubs     = map[hubKey]*exec.Cmd{}
 )
 
-func scriptHub(ts *testscript.TestScript, neg bool, args []string) {
-	cmd := program(ts, append([]string{"hub", "--listen", "127.0.0.1:0"}, args...)...)
+func scriptHub(ts *testscript.TestScript, neg bool, args []string) { startHub(ts, "127.0.0.1:0", args) }
+
+func scriptRestartHub(ts *testscript.TestScript, neg bool, args []string) {
+	startHub(ts, strings.TrimPrefix(ts.Getenv("HF_ENDPOINT"), "http://"), args)
+}
+
+func startHub(ts *testscript.TestScript, listen string, args []string) {
+	cmd := program(ts, append([]string{"hub", "--listen", listen}, args...)...)
 	var log bytes.Buffer
 	cmd.Stderr = &log
 	out, err := cmd.StdoutPipe()

@@ -7,11 +7,13 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	"time"
 
 	"hfmount/fs"
 	"hfmount/fs/node"
+	"hfmount/remote"
 	"hfmount/remote/hub"
 )
 
@@ -21,46 +23,58 @@ const (
 	// drainPatience is how long files may stay open after SIGTERM before they
 	// are cut off.
 	drainPatience = 10 * time.Second
+	// sendPatience is how long after SIGTERM changes are still sent, the time
+	// above included.
+	sendPatience = 60 * time.Second
 )
 
 // mounted is a mount that this process serves.
 type mounted struct {
-	cfg     mountConfig
+	*layers // answers what the control socket is asked about changes
+	*finish
+	cfg     *mountConfig
 	stack   *stack
 	server  *node.Server
 	loc     hub.Location // under the repository's current name
-	commit  hub.CommitID // at mount
+	at      hub.CommitID // at mount
 	started time.Time
 }
 
 // serve mounts, says so to ready, and returns when the mount is gone: because
 // somebody unmounted it, or because of SIGINT, SIGTERM or the end of ctx. The
-// order of what it undoes is fixed: kernel first, then tree, cache, client.
+// order of what it undoes is fixed: kernel first, then the queues, as far as
+// they come, then the local changes, tree, cache and client. The control socket
+// answers until the queues have ended.
 func serve(ctx context.Context, cfg mountConfig, log *slog.Logger, ready func(line string)) (err error) {
 	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer signal.Stop(signals)
 
 	if cfg.dir, err = checkDir(cfg.dir, cfg.nonEmpty); err != nil {
 		return err
 	}
-	st, err := openStack(cfg.storeConfig, log)
+	ev := newEvents(cfg.write.onEvent, cfg.dir, log)
+	defer ev.close()
+	var l *layers
+	st, err := openStack(cfg.storeConfig, log, func(client *remote.Client) *layers {
+		l = newLayers(&cfg, client, ev, log)
+		return l
+	})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
+	defer func() { err = errors.Join(err, l.close()) }()
 
 	start, cancel := context.WithTimeout(ctx, resolvePatience)
 	defer cancel()
-	stopSetup := context.AfterFunc(ctx, cancel)
-	defer stopSetup()
-	root, err := rootUnlessSignalled(start, signals, st.tree, cfg.loc)
+	root, err := rootUnlessSignalled(start, signals, st.tree, l)
 	if err != nil {
-		return &repoError{cfg.loc, cfg.endpoint, err}
+		return err
 	}
-	m := &mounted{cfg: cfg, stack: st, loc: cfg.loc, started: time.Now()}
+	m := &mounted{cfg: &cfg, stack: st, layers: l, loc: cfg.loc, started: time.Now(), finish: newFinish()}
 	if v, ok := m.view(); ok {
-		m.loc.Repo, m.commit = v.Snapshot.Ref.Repo, v.Snapshot.Commit
+		m.loc.Repo, m.at = v.Snapshot.Ref.Repo, v.Snapshot.Commit
 		// Its listing is open to all; that nothing can be read is said now
 		// rather than at the first read.
 		if v.Snapshot.Gated {
@@ -74,7 +88,8 @@ func serve(ctx context.Context, cfg mountConfig, log *slog.Logger, ready func(li
 		AllowOther: cfg.allowOther,
 		UID:        cfg.uid, GID: cfg.gid, Umask: cfg.umask,
 		NoOpen: cfg.noOpen, CacheDir: cfg.cacheDir,
-		Logger: log,
+		ReadOnly: cfg.readOnly != "",
+		Logger:   log,
 	})
 	if err != nil {
 		probe := node.ProbeHost(cfg.cacheDir)
@@ -91,25 +106,35 @@ func serve(ctx context.Context, cfg mountConfig, log *slog.Logger, ready func(li
 		return err
 	}
 	defer func() { err = errors.Join(err, ctl.Close()) }()
-	log.Info("mounted", "repo", m.loc.String(), "commit", m.commit, "dir", cfg.dir, "pid", os.Getpid())
+	background, stopBackground := context.WithCancel(context.Background())
+	var watching sync.WaitGroup
+	watching.Go(func() { l.watchToken(background, st.tokens) })
+	defer watching.Wait()
+	defer stopBackground()
+	log.Info("mounted", "repo", m.loc.String(), "commit", m.at, "dir", cfg.dir, "pid", os.Getpid(), "read_only", cfg.readOnly)
 	ready(m.line())
 	cancel()
 
+	send := context.Background() // whoever unmounts may wait for all of it
 	select {
 	case <-gone:
 		log.Info("unmounted", "dir", cfg.dir)
-		return nil
 	case s := <-signals:
 		log.Info("unmounting", "dir", cfg.dir, "signal", s.String())
+		var cancel context.CancelFunc
+		send, cancel = context.WithTimeout(send, sendPatience)
+		defer cancel()
+		m.end(gone, signals, log)
 	case <-ctx.Done():
 		log.Info("unmounting", "dir", cfg.dir)
+		m.end(gone, signals, log)
 	}
-	m.end(gone, signals, log)
-	return nil
+	return m.sendRest(send, ctl, signals, log)
 }
 
-// rootUnlessSignalled resolves loc; a signal ends the wait.
-func rootUnlessSignalled(ctx context.Context, signals <-chan os.Signal, tree *fs.Tree, loc hub.Location) (*fs.Dir, error) {
+// rootUnlessSignalled opens what the mount is of: local changes first, because
+// the tree looks for them once. A signal ends the wait.
+func rootUnlessSignalled(ctx context.Context, signals <-chan os.Signal, tree *fs.Tree, l *layers) (*fs.Dir, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	type result struct {
@@ -118,7 +143,14 @@ func rootUnlessSignalled(ctx context.Context, signals <-chan os.Signal, tree *fs
 	}
 	done := make(chan result, 1)
 	go func() { // ends soon after cancel; the tree waits for its requests
-		dir, err := tree.Root(ctx, loc)
+		if err := l.prepare(ctx); err != nil {
+			done <- result{nil, err}
+			return
+		}
+		dir, err := tree.Root(ctx, l.cfg.loc)
+		if err != nil {
+			err = &repoError{l.cfg.loc, l.cfg.endpoint, err}
+		}
 		done <- result{dir, err}
 	}()
 	select {
@@ -183,15 +215,19 @@ func (m *mounted) view() (fs.View, bool) {
 // line says what is mounted, for the one who asked.
 func (m *mounted) line() string {
 	what := m.loc.String()
-	if m.commit != "" {
+	if m.at != "" {
 		loc := m.loc
 		loc.Revision = loc.Rev()
 		what = loc.String()
 		if !loc.Pinned() {
-			what += " at " + m.commit.Short()
+			what += " at " + m.at.Short()
 		}
 	}
-	return fmt.Sprintf("%s on %s, read-only (%s)", what, m.cfg.dir, m.cfg.readOnly)
+	line := fmt.Sprintf("%s on %s, ", what, m.cfg.dir)
+	if m.cfg.readOnly != "" {
+		return line + "read-only (" + m.cfg.readOnly + ")"
+	}
+	return line + "read-write: " + m.commitsTo()
 }
 
 func (m *mounted) refresh(ctx context.Context) error {
@@ -199,39 +235,4 @@ func (m *mounted) refresh(ctx context.Context) error {
 		return &repoError{m.loc, m.cfg.endpoint, err}
 	}
 	return nil
-}
-
-func (m *mounted) status() mountStatus {
-	c, r := m.stack.cache.Stats(), m.stack.client.Stats()
-	pass, why := m.server.Passthrough()
-	s := mountStatus{
-		Mountpoint: m.cfg.dir,
-		Repo:       m.loc.Repo.String(), Revision: m.loc.Rev(), Commit: string(m.commit), Path: m.loc.Path,
-		ReadOnly: true, ReadOnlyReason: m.cfg.readOnly,
-		PID: os.Getpid(), Version: version(), Endpoint: m.cfg.endpoint,
-		Online:      r.Online && !m.cfg.offline,
-		Cache:       cacheStatus{MemoryBytes: c.MemoryBytes, DiskBytes: c.DiskBytes, Hits: c.Hits, Misses: c.Misses},
-		Passthrough: pass, PassthroughReason: why, ReadAheadKB: m.server.ReadAheadKB(),
-		Requests:     requestStatus{API: r.API, Resolvers: r.Resolvers, Pages: r.Pages, CDN: r.CDN},
-		BytesFetched: r.BytesFetched,
-		State:        stateMounted, Mounted: m.started, LogFile: m.cfg.logFile,
-		Views: len(m.stack.tree.Views()),
-	}
-	if m.loc.Repo.IsZero() {
-		s.Repo, s.Revision = "hf://", ""
-	}
-	if v, ok := m.view(); ok {
-		s.Commit = string(v.Snapshot.Commit)
-		if !v.Checked.IsZero() {
-			s.Checked = &v.Checked
-		}
-	}
-	if !r.Stalled.IsZero() {
-		s.StalledSince = &r.Stalled
-	}
-	if r.LastError != nil {
-		f := explain(&repoError{m.loc, m.cfg.endpoint, r.LastError})
-		s.LastError = &errorStatus{Time: r.LastErrorTime, Text: f.text, Hint: f.hint}
-	}
-	return s.normal()
 }

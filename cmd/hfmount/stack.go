@@ -26,15 +26,21 @@ type stack struct {
 	client *remote.Client
 	cache  *blockcache.Cache
 	tree   *fs.Tree
+	tokens remote.TokenSource
 }
 
-func openStack(cfg storeConfig, log *slog.Logger) (*stack, error) {
+// writer makes the writing half of a tree from the client that both use; nil
+// is a tree that is only read.
+type writer func(client *remote.Client) *layers
+
+func openStack(cfg storeConfig, log *slog.Logger, w writer) (*stack, error) {
 	if err := os.MkdirAll(cfg.cacheDir, 0o700); err != nil {
 		return nil, &failure{text: "the cache directory cannot be made: " + err.Error(), hint: "name another with --cache-dir", code: exitFailed, err: err}
 	}
+	tokens := cfg.tokens()
 	client, err := remote.New(remote.Options{
 		Endpoint:    cfg.endpoint,
-		Tokens:      cfg.tokens(),
+		Tokens:      tokens,
 		Offline:     cfg.offline,
 		ReadTimeout: cfg.readTimeout,
 		APITimeout:  min(cfg.readTimeout, time.Minute),
@@ -59,19 +65,33 @@ func openStack(cfg storeConfig, log *slog.Logger) (*stack, error) {
 	if err != nil {
 		return nil, errors.Join(err, client.Close())
 	}
-	t, err := fs.New(fs.Options{
+	o := fs.Options{
 		Source:  client,
 		Cache:   cache,
 		MetaDir: filepath.Join(cfg.cacheDir, "meta", endpointDir(cfg.endpoint)),
 		Refresh: cfg.refresh,
 		Offline: cfg.offline,
 		Logger:  log,
-	})
+	}
+	var l *layers
+	if w != nil {
+		if l = w(client); l.cfg.readOnly == "" {
+			o.Layers = l
+			o.Source = newBranchSource{client, l}
+			if l.cfg.write.syncRemote {
+				o.WaitFor = l.waitFor
+			}
+		}
+	}
+	t, err := fs.New(o)
 	if err != nil {
 		return nil, errors.Join(err, cache.Close(), client.Close())
 	}
 	tree.Store(t)
-	return &stack{client, cache, t}, nil
+	if l != nil {
+		l.tree.Store(t)
+	}
+	return &stack{client, cache, t, tokens}, nil
 }
 
 // endpointDir names the directory of what is known of one Hub: listings and

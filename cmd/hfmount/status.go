@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -80,9 +81,14 @@ func printStatus(ctx context.Context, w io.Writer, dir string, asJSON bool) erro
 			return err
 		}
 		if !ok {
-			return &failure{text: dir + ": not a mount of hfmount", hint: "`hfmount status` lists the mounts", code: exitNotFound}
+			if m.dir, err = realDir(dir); err != nil { // one that is gone may still send
+				return err
+			}
 		}
 		all = slices.DeleteFunc(all, func(s mountStatus) bool { return s.Mountpoint != m.dir })
+		if len(all) == 0 && !ok {
+			return &failure{text: dir + ": not a mount of hfmount", hint: "`hfmount status` lists the mounts", code: exitNotFound}
+		}
 		if len(all) == 0 {
 			all = append(all, silentStatus(m))
 		}
@@ -179,10 +185,16 @@ func (s mountStatus) print(w io.Writer) error {
 		what += " at " + s.Commit[:7]
 	}
 	line("shows", "%s", what)
-	if s.State != stateMounted {
+	if s.State == stateDraining {
+		line("state", "unmounted; its changes are still being sent")
+	}
+	if s.State != stateMounted && s.State != stateDraining {
 		line("state", "%s", s.State)
 	} else {
 		access := "read-write"
+		if s.CommitsTo != "" {
+			access += ", " + s.CommitsTo
+		}
 		if s.ReadOnly {
 			access = "read-only (" + s.ReadOnlyReason + ")"
 		}
@@ -210,6 +222,7 @@ func (s mountStatus) print(w io.Writer) error {
 		line("reads", "%s, read-ahead %d KiB", reads, s.ReadAheadKB)
 		line("process", "%d, since %s, log %s", s.PID, s.Mounted.Format(time.DateTime), orDash(s.LogFile))
 	}
+	s.printChanges(line)
 	if s.StalledSince != nil {
 		line("STALLED", "some read has made no progress since %s", s.StalledSince.Format(time.TimeOnly))
 	}
@@ -221,6 +234,58 @@ func (s mountStatus) print(w io.Writer) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// shownChanges bounds the changes that a block lists; --json has all.
+const shownChanges = 50
+
+// printChanges writes what is not on the Hub, and how it comes there.
+func (s mountStatus) printChanges(line func(name, format string, a ...any)) {
+	if c := s.LastCommit; c != nil {
+		line("last commit", "%.7s %s, %s, %s", c.ID, age(c.Time), printable(c.Message), c.URL)
+	}
+	if s.PullRequest != nil {
+		line("in PR", "%s", *s.PullRequest)
+	}
+	if s.State == stateStale || s.State == stateSilent || s.ReadOnly {
+		return
+	}
+	pending := "nothing; all is on the Hub"
+	if s.Pending > 0 {
+		pending = count(s.Pending, "change")
+		if s.NextCommit != nil {
+			if in := time.Until(*s.NextCommit).Round(time.Second); in > 0 {
+				pending += ", next commit in " + short(in)
+			} else {
+				pending += ", being committed"
+			}
+		}
+	}
+	line("pending", "%s", pending)
+	for i, c := range s.Changes {
+		if i == shownChanges {
+			line("", "… and %s", count(len(s.Changes)-i, "other"))
+			break
+		}
+		line("", "%s", c.line())
+	}
+	for _, u := range s.Uploads {
+		percent := int64(100)
+		if u.Total > 0 {
+			percent = u.Sent * 100 / u.Total
+		}
+		line("uploading", "%s, %s of %s (%d %%)", printable(u.Path), humanize.Bytes(uint64(u.Sent)), humanize.Bytes(uint64(u.Total)), percent)
+	}
+	for _, h := range s.HeldBy {
+		who := "a process"
+		if h.PID > 0 {
+			who = "process " + strconv.Itoa(h.PID)
+		}
+		line("held by", "%s, which has %s open", who, printable(h.Path))
+	}
+	if s.StagedBytes > 0 || s.LocalOnly > 0 {
+		line("staging", "%s, %s local only", humanize.Bytes(uint64(s.StagedBytes)), count(s.LocalOnly, "path"))
+	}
 }
 
 func orDash(s string) string {

@@ -38,12 +38,22 @@ type mountStatus struct {
 	StalledSince      *time.Time `json:"stalled_since"` // since when some read makes no progress
 	LogFile           string     `json:"log_file"`
 	Views             int        `json:"views"` // revisions in use, of the whole Hub
+
+	Uploads    []uploadStatus `json:"uploads"`
+	NextCommit *time.Time     `json:"next_commit"` // when the next automatic one is due
+	CommitsTo  string         `json:"commits_to"`  // where changes go, "" if read-only
+	StateDir   string         `json:"state_dir"`
 }
+
+// wholeHub is the repository of a mount of the whole Hub.
+const wholeHub = "hf://"
 
 const (
 	stateMounted = "mounted"
-	stateStale   = "stale"
-	stateSilent  = "not answering"
+	// stateDraining is a mount that is gone, whose changes are still being sent.
+	stateDraining = "draining"
+	stateStale    = "stale"
+	stateSilent   = "not answering"
 )
 
 type changeStatus struct {
@@ -52,6 +62,14 @@ type changeStatus struct {
 	Size   int64  `json:"size"`
 	State  string `json:"state"`
 	Reason string `json:"reason"`
+	Was    string `json:"was,omitempty"` // the old path of a rename
+}
+
+// uploadStatus is an upload under way, in bytes.
+type uploadStatus struct {
+	Path  string `json:"path"`
+	Sent  int64  `json:"sent"`
+	Total int64  `json:"total"`
 }
 
 type holderStatus struct {
@@ -64,6 +82,7 @@ type commitStatus struct {
 	URL     string    `json:"url"`
 	Time    time.Time `json:"time"`
 	Message string    `json:"message"`
+	Batch   string    `json:"batch,omitempty"` // of hfmount's own commits, in `log`
 }
 
 type errorStatus struct {
@@ -94,6 +113,9 @@ func (s mountStatus) normal() mountStatus {
 	}
 	if s.HeldBy == nil {
 		s.HeldBy = []holderStatus{}
+	}
+	if s.Uploads == nil {
+		s.Uploads = []uploadStatus{}
 	}
 	return s
 }

@@ -21,7 +21,7 @@ func withTree(c *cli.Context, fn func(ctx context.Context, t treeReader) error) 
 	if err != nil {
 		return err
 	}
-	st, err := openStack(cfg, cfg.newLogger(c.App.ErrWriter))
+	st, err := openStack(cfg, cfg.newLogger(c.App.ErrWriter), nil)
 	if err != nil {
 		return err
 	}

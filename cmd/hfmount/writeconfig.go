@@ -1,0 +1,216 @@
+package main
+
+import (
+	"path"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"hfmount/remote/hub"
+	"hfmount/writeback"
+)
+
+// writeConfig says whether, when and how a mount's changes become commits
+// (design §4 as flags).
+type writeConfig struct {
+	rw         string // which repositories of the whole Hub: a glob, "" none
+	required   bool   // :rw or --rw of one repository: what cannot write is no mount
+	stateDir   string // absolute
+	policy     writeback.Policy
+	syncRemote bool
+	createRepo bool
+	maxStaging int64 // bytes; 0 is half of the free space
+	ignore     []string
+	noJunk     bool // the junk filter is off
+	onEvent    string
+}
+
+// rwValue is --rw, which may stand alone.
+type rwValue struct{ glob string }
+
+// Set reads a glob; what a lone --rw gives is everything.
+func (v *rwValue) Set(s string) error {
+	switch strings.ToLower(s) {
+	case "true", "1", "yes", "on", "":
+		v.glob = "*"
+	case "false", "0", "no", "off":
+		v.glob = ""
+	default:
+		if _, err := path.Match(s, ""); err != nil {
+			return errUsage("%q is not a pattern", s)
+		}
+		v.glob = s
+	}
+	return nil
+}
+
+func (v *rwValue) String() string {
+	if v == nil {
+		return ""
+	}
+	return v.glob
+}
+
+// IsBoolFlag lets --rw stand without a value.
+func (v *rwValue) IsBoolFlag() bool { return true }
+
+// stateDirFlag is of every command that looks at journals.
+func stateDirFlag() cli.Flag {
+	return &cli.StringFlag{Name: "state-dir", Usage: "`DIR` of journals and staged files (default: state in the cache directory)"}
+}
+
+func writeFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.GenericFlag{Name: "rw", Value: &rwValue{}, Usage: "of the whole Hub, write to all that the token may, or with --rw=`GLOB` to those that match; of one repository, fail where it cannot be written"},
+		stateDirFlag(),
+		&cli.StringFlag{Name: "commit", Value: "auto", Usage: "auto, or manual: only the commands commit and run make commits"},
+		&cli.DurationFlag{Name: "commit-after", Value: 30 * time.Second, Usage: "commit what has been quiet this long, a `DURATION`"},
+		&cli.DurationFlag{Name: "commit-max-wait", Value: 15 * time.Minute, Usage: "the longest that an open file holds back what belongs to it, a `DURATION`"},
+		&cli.DurationFlag{Name: "commit-every", Usage: "commit on a schedule, also what is still being appended to, a `DURATION`; 0 is off"},
+		&cli.BoolFlag{Name: "squash-history", Usage: "with --commit-every, make the branch's history one commit after each"},
+		&cli.StringFlag{Name: "commit-message", Usage: "`TEMPLATE` of messages, as Go's text/template, with .Summary .Files .Added .Updated .Deleted .Renamed .Host .Mount .Time (default: {{.Summary}} via hfmount)"},
+		&cli.StringFlag{Name: "sync", Value: "local", Usage: "what fsync waits for: local (the disk) or remote (the Hub)"},
+		&cli.BoolFlag{Name: "create-pr", Usage: "collect all commits in one pull request, also where the branch may not be written"},
+		&cli.BoolFlag{Name: "create-branch", Usage: "make the branch, if it is missing, with the first commit"},
+		&cli.BoolFlag{Name: "create-repo", Usage: "make a repository that is missing, private: of the whole Hub by mkdir, of one at once"},
+		&cli.StringFlag{Name: "on-conflict", Value: "pr", Usage: "what becomes of a path that changed on both sides: pr, fail (it stays local) or ours"},
+		&cli.StringFlag{Name: "guard", Value: "on", Usage: "on, or off: commit also mass deletions, very large batches and what looks like a secret"},
+		&cli.GenericFlag{Name: "max-staging", Value: &sizeValue{auto: "half of the free space"}, Usage: "most bytes of changes on disk, a `SIZE`; writers wait beyond"},
+		&cli.StringSliceFlag{Name: "ignore", Usage: "never commit what matches this gitignore `PATTERN` (repeatable)"},
+		&cli.BoolFlag{Name: "respect-gitignore", Usage: "never commit what the repository's .gitignore names"},
+		&cli.BoolFlag{Name: "no-junk-filter", Usage: "commit droppings of systems and editors too, such as .DS_Store and *.swp"},
+		&cli.StringFlag{Name: "on-event", Usage: "shell `COMMAND` to run on events, told HFMOUNT_EVENT (committed, held, conflict, failed), _TEXT, _HINT, _PATHS, _URL"},
+	}
+}
+
+// stateDirOf is where journals and staged files are.
+func stateDirOf(c *cli.Context, store storeConfig) (string, error) {
+	dir := c.String("state-dir")
+	if dir == "" {
+		return filepath.Join(store.cacheDir, "state"), nil
+	}
+	return filepath.Abs(dir)
+}
+
+// readWriteConfig checks each flag by itself and against the others.
+func readWriteConfig(c *cli.Context, store storeConfig) (writeConfig, error) {
+	cfg := writeConfig{
+		rw: c.Generic("rw").(*rwValue).glob,
+		policy: writeback.Policy{
+			CommitAfter:   c.Duration("commit-after"),
+			CommitMaxWait: c.Duration("commit-max-wait"),
+			Every:         c.Duration("commit-every"),
+			Squash:        c.Bool("squash-history"),
+			Message:       c.String("commit-message"),
+			CreatePR:      c.Bool("create-pr"),
+			CreateBranch:  c.Bool("create-branch"),
+			Gitignore:     c.Bool("respect-gitignore"),
+		},
+		createRepo: c.Bool("create-repo"),
+		maxStaging: c.Generic("max-staging").(*sizeValue).n,
+		ignore:     c.StringSlice("ignore"),
+		noJunk:     c.Bool("no-junk-filter"),
+		onEvent:    c.String("on-event"),
+	}
+	var err error
+	if cfg.stateDir, err = stateDirOf(c, store); err != nil {
+		return cfg, err
+	}
+	p := &cfg.policy
+	word := func(name string, values ...string) int {
+		for i, v := range values {
+			if c.String(name) == v {
+				return i
+			}
+		}
+		if err == nil {
+			err = errUsage("--%s %q: it is %s", name, c.String(name), strings.Join(values, " or "))
+		}
+		return 0
+	}
+	p.Manual = word("commit", "auto", "manual") == 1
+	cfg.syncRemote = word("sync", "local", "remote") == 1
+	p.OnConflict = []writeback.OnConflict{writeback.ConflictPR, writeback.ConflictFail, writeback.ConflictOurs}[word("on-conflict", "pr", "fail", "ours")]
+	p.NoGuard = word("guard", "on", "off") == 1
+	if err != nil {
+		return cfg, err
+	}
+	if err := writeback.CheckMessage(p.Message); err != nil {
+		return cfg, errUsage("--commit-message: %v", err)
+	}
+	switch {
+	case p.CommitAfter < 0 || p.Every < 0:
+		return cfg, errUsage("--commit-after and --commit-every must not be negative")
+	case p.CommitMaxWait <= 0:
+		return cfg, errUsage("--commit-max-wait must be above zero")
+	case p.CommitMaxWait < p.CommitAfter:
+		return cfg, errUsage("--commit-max-wait (%s) must not be shorter than --commit-after (%s)", p.CommitMaxWait, p.CommitAfter)
+	case p.Manual && p.Every > 0:
+		return cfg, errUsage("--commit-every commits by itself, --commit=manual never does")
+	case p.Squash && p.Every == 0:
+		return cfg, errUsage("--squash-history goes with --commit-every")
+	case p.CreatePR && p.Squash:
+		return cfg, errUsage("--squash-history rewrites a branch; it does not go with --create-pr")
+	case p.CreatePR && p.CreateBranch:
+		return cfg, errUsage("--create-pr commits to a pull request, --create-branch to a branch; choose one")
+	case p.Manual && cfg.syncRemote:
+		return cfg, errUsage("--sync=remote would wait for a commit that --commit=manual never makes by itself")
+	case cfg.maxStaging < 0:
+		return cfg, errUsage("--max-staging must not be negative")
+	}
+	return cfg, nil
+}
+
+// names reports whether --rw names the repository.
+func (cfg writeConfig) names(repo hub.Repo) bool {
+	if cfg.rw == "*" {
+		return true
+	}
+	ok, err := path.Match(cfg.rw, repo.String())
+	return err == nil && ok
+}
+
+// settle decides, from words alone, whether the mount might write, and why not
+// if it does not.
+func (cfg *mountConfig) settle(readOnly bool, mode string) error {
+	w := &cfg.write
+	whole := cfg.loc.Repo.IsZero()
+	w.required = mode == "rw" || !whole && w.rw != "" && w.names(cfg.loc.Repo)
+	switch {
+	case readOnly || mode == "ro":
+		cfg.readOnly = "asked for"
+	case cfg.offline:
+		cfg.readOnly = "offline"
+	case cfg.noOpen:
+		cfg.readOnly = "--open-mode noopen"
+	case whole && w.rw == "":
+		cfg.readOnly = "the whole Hub; --rw names what may be written"
+	case cfg.loc.Pinned():
+		cfg.readOnly = "a commit never changes"
+	case strings.HasPrefix(cfg.loc.Rev(), "refs/convert/"):
+		cfg.readOnly = "made by the Hub"
+	}
+	switch {
+	case w.required && readOnly:
+		return errUsage("--read-only, and :rw or --rw, which ask for the opposite")
+	case w.required && cfg.readOnly != "":
+		return cfg.cannotWrite(cfg.readOnly)
+	case whole && w.createRepo && w.rw == "":
+		return errUsage("--create-repo needs --rw, which names what may be written")
+	case whole && w.policy.CreateBranch:
+		return errUsage("--create-branch needs one repository and a branch: NAMESPACE/NAME@BRANCH")
+	}
+	return nil
+}
+
+// cannotWrite is the failure of a mount that must be able to write.
+func (cfg *mountConfig) cannotWrite(reason string) *failure {
+	f := &failure{text: cfg.loc.String() + " cannot be written (" + reason + "), and :rw or --rw asks for it", code: exitFailed,
+		hint: "leave it out for a read-only mount"}
+	if !cfg.loc.Pinned() && !cfg.offline {
+		f.hint += ", or give --create-pr to send changes as a pull request"
+	}
+	return f
+}
