@@ -272,7 +272,7 @@ func (l *Layer) keepLocked(key string, raw json.RawMessage) error {
 	}
 	payloads := []payload{{Value: &valueRec{Key: key, Value: raw}}}
 	sending := l.sending
-	var over []*change
+	var over, forgotten []*change
 	if strings.HasPrefix(key, batchPrefix) {
 		sending = sendingOf(values)
 		for p := range l.sending {
@@ -281,6 +281,17 @@ func (l *Layer) keepLocked(key string, raw json.RawMessage) error {
 				payloads = append(payloads, payload{Gone: &goneRec{Path: p}})
 			}
 		}
+		// What was taken away while the commit was built comes to the snapshot by
+		// it, as if it were taken away now.
+		for p := range sending {
+			if l.sending[p] || l.changes[p] != nil {
+				continue
+			}
+			l.seq++
+			c := &change{path: p, kind: Delete, mark: Pending, since: l.o.Now(), seq: l.seq, local: l.o.LocalOnly(p)}
+			forgotten = append(forgotten, c)
+			payloads = append(payloads, payload{Change: c.rec()})
+		}
 	}
 	if err := l.appendLocked(payloads...); err != nil {
 		return err
@@ -288,6 +299,9 @@ func (l *Layer) keepLocked(key string, raw json.RawMessage) error {
 	l.values, l.sending = values, sending
 	for _, c := range over {
 		l.setLocked(c.path, nil)
+	}
+	for _, c := range forgotten {
+		l.setLocked(c.path, c)
 	}
 	l.compactLocked()
 	return nil
