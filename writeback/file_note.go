@@ -115,8 +115,11 @@ func (f *File) thaw(ctx context.Context, keep int64) error {
 		if g == nil || g.old() && s.sf.Complete() {
 			return f.swap(s, keep)
 		}
-		// Hashing has only begun: what is written now makes it useless.
-		g.cancel()
+		// Hashing of much has only begun, and what is written now makes it useless.
+		// That of little is over soon.
+		if s.sf.Size() >= worthCancelling {
+			g.cancel()
+		}
 		f.mu.Unlock()
 		err := g.wait(ctx)
 		f.mu.Lock()

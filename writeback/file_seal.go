@@ -9,6 +9,10 @@ import (
 	"hfmount/writeback/staging"
 )
 
+// worthCancelling is the size, in bytes, of files whose seal a writer cancels
+// rather than wait for.
+const worthCancelling = 32 << 20
+
 // worthKeeping is how long a seal has to have run for a writer to leave it
 // alone and pay for a second staging file instead.
 const worthKeeping = 10 * time.Second

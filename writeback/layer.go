@@ -124,7 +124,7 @@ func openLayer(o LayerOptions, jo journal.Options, so staging.Options, boot stri
 	l := &Layer{
 		o: o, dir: layerDir(o.StateDir, o.Key), log: o.Logger, boot: boot,
 		changes: make(map[string]*change), dirs: make(map[string]*dirNode),
-		values: make(map[string]json.RawMessage),
+		values: make(map[string]json.RawMessage), version: 1, // 0 is not to look
 	}
 	if l.log == nil {
 		l.log = slog.New(slog.DiscardHandler)

@@ -17,11 +17,12 @@ import (
 
 var testKey = Key{Endpoint: "https://hub.test", Account: "ada", Ref: hub.Ref{Repo: hub.Repo{Namespace: "acme", Name: "tiny"}, Revision: "main"}}
 
-// hubBytes is the content of the test's Hub, by path.
+// hubBytes is the content of the test's Hub, by path; and by object id, of
+// whatever a place was made of.
 type hubBytes map[string][]byte
 
 func (h hubBytes) content(_ context.Context, p Place) (staging.Source, error) {
-	b, ok := h[p.Entry.Path]
+	b, ok := h[p.Entry.OID]
 	if !ok {
 		return nil, os.ErrNotExist
 	}
@@ -36,7 +37,9 @@ func (h hubBytes) place(path string) Place {
 }
 
 func (h hubBytes) entry(path string) hub.Entry {
-	return hub.Entry{Path: path, Size: int64(len(h[path])), OID: gitBlob(h[path])}
+	oid := gitBlob(h[path])
+	h[oid] = h[path]
+	return hub.Entry{Path: path, Size: int64(len(h[path])), OID: oid}
 }
 
 func (h hubBytes) base(path string) Base {
@@ -122,7 +125,7 @@ func (l *testLayer) read(path string) string {
 		l.t.Fatalf("%s: no file", path)
 	}
 	if c.File == nil {
-		return string(l.hub[c.From.Entry.Path])
+		return string(l.hub[c.From.Entry.OID])
 	}
 	h, err := c.File.Open(OpenFile{})
 	l.must(err)

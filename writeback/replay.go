@@ -72,6 +72,7 @@ type restoring struct {
 	files    map[uint64]*File
 	rebooted bool
 	lost     []string
+	told     []payload // of stages that took the place of others
 }
 
 // restore fills a new layer. What it finds out beyond what the journal says,
@@ -113,7 +114,7 @@ func (l *Layer) restore(r *replay, d *journal.Damage) error {
 		}
 		l.setLocked(p, c)
 	}
-	if len(news) > 0 {
+	if news = append(rs.told, news...); len(news) > 0 {
 		if err := l.appendLocked(news...); err != nil {
 			return err
 		}
@@ -165,7 +166,7 @@ func (rs *restoring) file(id uint64) (f *File, told []payload, err error) {
 	if fresh {
 		// Its bytes are the Hub's now: nothing of what was said of those on disk
 		// matters any more.
-		return f, append(s.payloadsLocked(nil), payload{File: f.recLocked()}), nil
+		return f, []payload{{File: f.recLocked()}}, nil
 	}
 	same := samePrint(p, r.Print)
 	doubt := rs.rebooted && !r.Synced && s.hub == nil
@@ -231,6 +232,7 @@ func (rs *restoring) stage(id string) (s *stage, fresh bool, err error) {
 	}
 	s.whole = s.sf.Complete()
 	rs.stages[id], rs.stages[s.sf.ID()] = s, s
+	rs.told = append(rs.told, payload{Stage: s.recLocked()})
 	return s, true, nil
 }
 

@@ -1,3 +1,0 @@
-package writeback
-
-var errSkeleton = ErrHeld
