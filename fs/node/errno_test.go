@@ -115,7 +115,9 @@ func TestComplaintsAreRateLimited(t *testing.T) {
 // What local disk says about room reaches a writer, and nothing else of it.
 func TestWriteErrno(t *testing.T) {
 	live := context.Background()
-	wrap := func(err error) error { return fmt.Errorf("writing: %w", &os.PathError{Op: "write", Path: "/x", Err: err}) }
+	wrap := func(err error) error {
+		return fmt.Errorf("writing: %w", &os.PathError{Op: "write", Path: "/x", Err: err})
+	}
 	for err, want := range map[error]syscall.Errno{
 		nil:                      0,
 		wrap(syscall.ENOSPC):     syscall.ENOSPC,

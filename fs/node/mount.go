@@ -42,6 +42,8 @@ type Options struct {
 	// allowed, in KiB; 0 means 4096.
 	ReadAheadKB int
 	Logger      *slog.Logger // nil is silence
+
+	wrap func(fuse.RawFileSystem) fuse.RawFileSystem // for tests that look at requests
 }
 
 const (
@@ -114,7 +116,11 @@ func Mount(dir string, tree *fs.Tree, root *fs.Dir, o Options) (*Server, error) 
 	}
 	top := newDirNode(s, root)
 	opts := s.fuseOptions(o, root)
-	s.raw, err = fuse.NewServer(&bridge{gofs.NewNodeFS(top, opts), s}, dir, &opts.MountOptions)
+	var raw fuse.RawFileSystem = &bridge{gofs.NewNodeFS(top, opts), s}
+	if o.wrap != nil {
+		raw = o.wrap(raw)
+	}
+	s.raw, err = fuse.NewServer(raw, dir, &opts.MountOptions)
 	if err != nil {
 		return nil, fmt.Errorf("mount %s: %s", dir, strings.TrimSpace(err.Error()))
 	}

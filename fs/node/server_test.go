@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hanwen/go-fuse/v2/fuse"
+
 	"hfmount/blockcache"
 	"hfmount/fs"
 	"hfmount/remote/hub"
@@ -30,6 +32,8 @@ type serverConfig struct {
 	Dir, CacheDir string
 	NoOpen        bool
 	Write         bool // else read-only
+	Cached        bool // no passthrough, as for ordinary users
+	Blobs         int  // how many files there are as blobName and absentName say
 	UID, GID      int
 	Umask         uint32
 }
@@ -65,10 +69,27 @@ func serveTest(conf string) int {
 		say.Encode(serverReady{Err: err.Error()})
 		return 1
 	}
-	tree, err := fs.New(fs.Options{Source: src, Cache: cache})
+	o := fs.Options{Source: src, Cache: cache}
+	var layers *testLayers
+	if c.Write {
+		if layers, err = openTestLayers(filepath.Join(c.CacheDir, "state"), src); err != nil {
+			say.Encode(serverReady{Err: err.Error()})
+			return 1
+		}
+		o.Layers = layers
+	}
+	tree, err := fs.New(o)
 	if err != nil {
 		say.Encode(serverReady{Err: err.Error()})
 		return 1
+	}
+	if layers != nil {
+		layers.tree = tree
+	}
+	blob := blobBytes()
+	for i := range c.Blobs {
+		src.files[blobName(i)] = blob
+		src.files[absentName(i)] = absentBytes(i)
 	}
 	loc := hub.Location{Ref: hub.Ref{Repo: testRepo}}
 	root, err := tree.Root(context.Background(), loc)
@@ -76,18 +97,33 @@ func serveTest(conf string) int {
 		say.Encode(serverReady{Err: err.Error()})
 		return 1
 	}
+	var asked requestCount
 	s, err := Mount(c.Dir, tree, root, Options{
 		FSName: loc.String(), UID: c.UID, GID: c.GID, Umask: c.Umask, NoOpen: c.NoOpen, CacheDir: c.CacheDir, ReadOnly: !c.Write,
+		wrap: func(raw fuse.RawFileSystem) fuse.RawFileSystem { asked.RawFileSystem = raw; return &asked },
 	})
 	if err != nil {
 		say.Encode(serverReady{Err: err.Error()})
 		return 1
+	}
+	if c.Cached {
+		s.setNoNative("a test wants none")
 	}
 	ready := serverReady{ReadAheadKB: s.ReadAheadKB()}
 	ready.Passthrough, ready.Reason = s.Passthrough()
 	say.Encode(ready)
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
 		verb, arg, _ := strings.Cut(in.Text(), " ")
+		if verb == "asked" { // how often the kernel asked for it
+			fmt.Println(asked.of(arg))
+			continue
+		}
+		if layers != nil {
+			if answer, ok := writeCommand(s, layers, src, verb, arg); ok {
+				fmt.Println(answer)
+				continue
+			}
+		}
 		fmt.Println(serverCommand(s, src, cache, verb, arg))
 	}
 	src.stall(false)
@@ -97,6 +133,11 @@ func serveTest(conf string) int {
 		return 1
 	}
 	s.Wait()
+	if layers != nil {
+		if err := layers.close(); err != nil {
+			panic(err)
+		}
+	}
 	if err := errors.Join(tree.Close(), cache.Close()); err != nil {
 		panic(err)
 	}
@@ -127,8 +168,10 @@ func serverCommand(s *Server, src *source, cache *blockcache.Cache, verb, arg st
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		return fmt.Sprint(len(s.open))
-	case "move":
-		src.move()
+	case "move", "refresh":
+		if verb == "move" {
+			src.move()
+		}
 		if err := s.tree.Refresh(context.Background()); err != nil {
 			return err.Error()
 		}
@@ -158,6 +201,7 @@ func (l *liveNodes) all() []liveNode {
 type mount struct {
 	t     *testing.T
 	dir   string
+	cache string
 	ready serverReady
 	cmd   *exec.Cmd
 	in    *os.File
@@ -182,7 +226,7 @@ func startMount(t *testing.T, c serverConfig) *mount {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &mount{t: t, dir: c.Dir, ended: make(chan error, 1)}
+	m := &mount{t: t, dir: c.Dir, cache: c.CacheDir, ended: make(chan error, 1)}
 	m.cmd = exec.Command(os.Args[0])
 	m.cmd.Env = append(os.Environ(), serverEnv+"="+string(conf))
 	m.cmd.Stderr = os.Stderr

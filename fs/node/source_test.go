@@ -69,15 +69,14 @@ func newSource() *source {
 
 // move makes a commit that changes two files, removes one and adds one.
 func (s *source) move() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.commit++
-	files := maps.Clone(s.files)
-	files["moving.txt"] = fmt.Appendf(nil, "after %d moves\n", s.commit)
-	files["moving.bin"] = bytes.Repeat([]byte{byte(s.commit)}, 1<<20)
-	delete(files, "gone.txt")
-	files[fmt.Sprintf("new%d.txt", s.commit)] = []byte("new\n")
-	s.files = files
+	s.commitFiles(func(files map[string][]byte) error {
+		n := s.commit + 1
+		files["moving.txt"] = fmt.Appendf(nil, "after %d moves\n", n)
+		files["moving.bin"] = bytes.Repeat([]byte{byte(n)}, 1<<20)
+		delete(files, "gone.txt")
+		files[fmt.Sprintf("new%d.txt", n)] = []byte("new\n")
+		return nil
+	})
 }
 
 func (s *source) stall(on bool) {
