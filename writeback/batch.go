@@ -265,6 +265,7 @@ func (j *job) send(ctx context.Context, t target, b *batch, c hub.Commit) (hub.C
 			// Somebody deleted a path between the look and the commit.
 			return "", j.again(ctx, err)
 		case errors.Is(err, hub.ErrRefused):
+			q.uploads.forget(b.lines)
 			return "", j.refused(err, b.lines)
 		default:
 			return "", err

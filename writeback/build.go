@@ -31,7 +31,6 @@ type job struct {
 	why      map[string]Change
 	toPR     []*item       // our side of conflicts
 	proposal *hub.Proposal // where it went
-	busy     []Holder      // files that turned out to be open
 	raced    bool          // something was removed or replaced meanwhile
 	tries    int           // of heads that moved away
 	parts    int           // commits made so far
@@ -64,6 +63,10 @@ func (l *line) op() string {
 	return "add"
 }
 
+// mappedReason is that of a file whose close returned while it can be written
+// to: through a descriptor that was passed on, or a mapping.
+const mappedReason = "still open or mapped for writing"
+
 // errAgain is an attempt that has to begin again: the head moved, or some
 // changes were set aside.
 var errAgain = errors.New("the commit has to be built again")
@@ -81,7 +84,7 @@ func (j *job) run(ctx context.Context, selected []*item) error {
 	j.sealed = make(map[*item]sealedBytes)
 	j.finished, j.landed = make(map[*item]bool), make(map[*item]bool)
 	j.why = make(map[string]Change)
-	j.toPR, j.busy = nil, nil
+	j.toPR = nil
 	defer func() {
 		for _, s := range j.sealed {
 			s.release()
@@ -93,6 +96,7 @@ func (j *job) run(ctx context.Context, selected []*item) error {
 	q.abort = abort
 	for _, it := range selected {
 		q.flight[it.Path] = true
+		delete(q.busy, it.Path)
 	}
 	q.mu.Unlock()
 	defer func() {
@@ -255,8 +259,10 @@ func (j *job) seal(ctx context.Context, items []*item) ([]*line, error) {
 		return nil, err
 	}
 	for it := range open {
-		j.busy = append(j.busy, Holder{Path: it.Path})
-		j.setAside(it, Open, "still open or mapped for writing")
+		j.q.mu.Lock()
+		j.q.busy[it.Path] = true
+		j.q.mu.Unlock()
+		j.setAside(it, Open, mappedReason)
 	}
 	for it := range vanished {
 		j.raced = true

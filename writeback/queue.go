@@ -54,6 +54,7 @@ type Queue struct {
 	guarded   map[string]uint64 // by path: the change the guard holds
 	guardText string
 	blocked   string          // why nothing can be committed at all
+	busy      map[string]bool // closed, but found open or mapped by the last attempt
 	flight    map[string]bool // paths of the commit under way
 	posted    bool            // its request may have been sent
 	abort     context.CancelCauseFunc
@@ -84,7 +85,7 @@ func newQueue(o QueueOptions, l local) (*Queue, error) {
 		layer: o.Layer, l: l, hub: o.Hub, policy: o.Policy, key: l.identity(), hooks: o.Hooks, public: o.Public,
 		now: o.Now, log: o.Logger,
 		work: make(chan struct{}, 1), kick: make(chan struct{}, 1), again: make(chan struct{}, 1),
-		ours: make(map[string]bool), guarded: make(map[string]uint64), flight: make(map[string]bool),
+		ours: make(map[string]bool), guarded: make(map[string]uint64), flight: make(map[string]bool), busy: make(map[string]bool),
 		holds: make(map[*Hold]bool), copied: make(map[*File]time.Time), first: make(map[string]time.Time),
 	}
 	if q.now == nil {
@@ -253,6 +254,11 @@ func (q *Queue) remember(items []*item) {
 	for p := range q.first {
 		if !present[p] {
 			delete(q.first, p)
+		}
+	}
+	for p := range q.busy {
+		if !present[p] {
+			delete(q.busy, p)
 		}
 	}
 	for f := range q.copied {

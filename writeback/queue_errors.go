@@ -47,7 +47,7 @@ func hintOf(err error) string {
 // nothingDone reports whether an error of a commit says for certain that it was
 // not made and never will be.
 func nothingDone(err error) bool {
-	for _, kind := range []error{hub.ErrConflict, hub.ErrBusy, hub.ErrRefused, hub.ErrLimited, hub.ErrUnavailable, hub.ErrOffline, iofs.ErrPermission, iofs.ErrNotExist} {
+	for _, kind := range []error{hub.ErrConflict, hub.ErrBusy, hub.ErrRefused, hub.ErrLimited, hub.ErrUnavailable, hub.ErrOffline, iofs.ErrPermission, iofs.ErrNotExist, iofs.ErrInvalid} {
 		if errors.Is(err, kind) {
 			return !errors.Is(err, hub.ErrUncertain)
 		}

@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	iofs "io/fs"
+	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"hfmount/remote/hub"
 )
@@ -682,6 +685,51 @@ func TestExplicitCommitWaitsForReleases(t *testing.T) {
 			t.Errorf("commit with an open file: %+v", out)
 		}
 		r.shut(h)
+	})
+}
+
+// A mapping outlives the close: its file is not committed, and named.
+func TestMappedFilesAreNotCommitted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, newFakeHub(t, nil), defaults)
+		r.write("d/a", "a")
+		h := r.open("d/mapped", false)
+		r.append(h, "before")
+		native, _, ok := h.Native()
+		if !ok {
+			t.Fatal("a new file is not native")
+		}
+		// As the kernel opens it for a passthrough handle.
+		fd, err := os.OpenFile(native.Name(), os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := unix.Mmap(int(fd.Fd()), 0, len("before"), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := fd.Close(); err != nil {
+			t.Fatal(err)
+		}
+		r.shut(h)
+		r.write("e/free", "f")
+		time.Sleep(time.Hour)
+		r.wantCommits("e/free")
+		r.wantPending("d/a pending", "d/mapped open")
+		if got := r.q.Status().HeldBy; len(got) != 1 || got[0].Path != "d/mapped" {
+			t.Errorf("held by %v", got)
+		}
+		if out := r.commit(CommitRequest{}); len(out.Left) != 1 || out.Left[0].Path != "d/mapped" || out.Left[0].State != Open {
+			t.Errorf("left %+v", out.Left)
+		}
+		r.wantText("d/a", "a")
+		copy(m, "after!")
+		if err := unix.Munmap(m); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		r.wantText("d/mapped", "after!")
+		r.wantPending()
 	})
 }
 

@@ -176,6 +176,18 @@ func (u *uploads) store(ctx context.Context, ref hub.Ref, c content, data io.Rea
 	return nil
 }
 
+// forget has the objects of lines asked for again, should a commit with them be
+// tried once more: the Hub drops objects that no commit names for long.
+func (u *uploads) forget(lines []*line) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, l := range lines {
+		if l.lfs {
+			delete(u.stored, l.content.SHA256)
+		}
+	}
+}
+
 // progress is how the uploads stand.
 func (u *uploads) progress() []Progress {
 	u.mu.Lock()

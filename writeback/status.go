@@ -68,6 +68,9 @@ func (q *Queue) Status() Status {
 		c := it.Change
 		if c.State == Pending {
 			switch {
+			case q.busy[it.Path]:
+				c.State, c.Reason = Open, mappedReason
+				s.HeldBy = append(s.HeldBy, Holder{Path: it.Path})
 			case q.guarded[it.Path] == it.seq:
 				c.State, c.Reason = Held, q.guardText
 			case q.blocked != "":
