@@ -216,6 +216,22 @@ func holders(groups []group, p Policy, now time.Time) []Holder {
 	return out
 }
 
+// wholeSaves drops from a selection the groups in which a file is open for
+// writing, but for appending: the program that saves is about to be ended, and
+// what it did not finish must not be on the branch.
+func wholeSaves(selected, all []*item) []*item {
+	unfinished := make(map[*item]bool)
+	for _, g := range groupItems(all) {
+		open := slices.ContainsFunc(g.items, func(it *item) bool {
+			return it.remote() && slices.ContainsFunc(it.writers, func(w writer) bool { return !w.Append })
+		})
+		for _, it := range g.items {
+			unfinished[it] = open
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(selected), func(it *item) bool { return unfinished[it] })
+}
+
 // withoutHalves drops from a selection the deletes of old names whose new name
 // is in all but not selected, so that no commit shows neither.
 func withoutHalves(selected, all []*item) []*item {

@@ -93,6 +93,9 @@ func (q *Queue) explicit(ctx context.Context, j *job, r CommitRequest, only func
 				selected = append(selected, it)
 			}
 		}
+		if r.Final {
+			selected = wholeSaves(selected, all)
+		}
 		selected = withoutHalves(selected, all)
 		if len(selected) == 0 {
 			return nil
