@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 )
 
 // finish is the end of a mount, for those who wait for it.
@@ -48,9 +49,12 @@ func (f *finish) drained(ctx context.Context) (outcome, error) {
 
 // sendRest drains what the mount left. The locks are held meanwhile, the
 // control socket answers under a name of its own, and a signal or a yield ends
-// it. What stays local is a failure, and in the journal.
-func (m *mounted) sendRest(ctx context.Context, ctl *control, signals <-chan os.Signal, log *slog.Logger) error {
+// it. Files that are still open, of a mount that was detached, have
+// drainPatience to be closed; what is finished is sent meanwhile. What stays
+// local is a failure, and in the journal.
+func (m *mounted) sendRest(ctx context.Context, gone <-chan struct{}, ctl *control, signals <-chan os.Signal, log *slog.Logger) error {
 	close(m.drainStarted)
+	cutOff := time.After(drainPatience)
 	if err := ctl.move(strings.TrimSuffix(ctl.path, ".sock") + "." + strconv.Itoa(os.Getpid()) + ".sock"); err != nil {
 		log.Warn("the next mount of this directory has to wait for the end of this process", "err", err)
 	}
@@ -68,7 +72,27 @@ func (m *mounted) sendRest(ctx context.Context, ctl *control, signals <-chan os.
 		}
 		cancel()
 	}()
+	inUse := false
+	select {
+	case <-gone:
+	default:
+		inUse = true
+	}
 	m.result = m.drain(ctx)
+	if inUse {
+		select {
+		case <-gone:
+		case <-cutOff:
+			log.Warn("files are cut off that are still open", "held_by", describeHolders(findHolders(m.cfg.dir)))
+		case <-ctx.Done():
+		}
+		earlier := m.result
+		m.result = m.drain(ctx)
+		m.result.Commits = append(earlier.Commits, m.result.Commits...)
+		if m.result.PullRequest == "" {
+			m.result.PullRequest = earlier.PullRequest
+		}
+	}
 	m.result.StateDir = filepath.Clean(m.cfg.write.stateDir)
 	cancel()
 	<-watched

@@ -136,7 +136,7 @@ func (o outcome) tell(w io.Writer, asJSON bool) error {
 		}
 	}
 	if left := o.stillLocal(); len(left) > 0 {
-		return &failure{text: count(len(left), "change") + " stay local", hint: listChanges(left) + hintFor(left), code: exitLocal}
+		return &failure{text: count(len(left), "change") + " not on the Hub", hint: listChanges(left) + hintFor(left), code: exitLocal}
 	}
 	if o.PullRequest != "" {
 		return &failure{text: "a conflict: the branch changed too; our side is in " + o.PullRequest, code: exitConflict,

@@ -102,7 +102,11 @@ func serve(ctx context.Context, cfg mountConfig, log *slog.Logger, ready func(li
 	}()
 	ctl, err := m.listen(log)
 	if err != nil {
-		m.end(gone, signals, log)
+		m.leave(gone, log)
+		select {
+		case <-gone:
+		case <-time.After(drainPatience):
+		}
 		return err
 	}
 	defer func() { err = errors.Join(err, ctl.Close()) }()
@@ -124,12 +128,12 @@ func serve(ctx context.Context, cfg mountConfig, log *slog.Logger, ready func(li
 		var cancel context.CancelFunc
 		send, cancel = context.WithTimeout(send, sendPatience)
 		defer cancel()
-		m.end(gone, signals, log)
+		m.leave(gone, log)
 	case <-ctx.Done():
 		log.Info("unmounting", "dir", cfg.dir)
-		m.end(gone, signals, log)
+		m.leave(gone, log)
 	}
-	return m.sendRest(send, ctl, signals, log)
+	return m.sendRest(send, gone, ctl, signals, log)
 }
 
 // rootUnlessSignalled opens what the mount is of: local changes first, because
@@ -171,27 +175,21 @@ func (m *mounted) listen(log *slog.Logger) (*control, error) {
 	return listenControl(socketPath(dir, m.cfg.dir), m, log)
 }
 
-// end unmounts. A mount in use is detached, so that no new file is opened;
-// files that are open keep answering for drainPatience or until a second
-// signal.
-func (m *mounted) end(gone <-chan struct{}, signals <-chan os.Signal, log *slog.Logger) {
-	err := m.server.Unmount()
-	if err != nil {
-		select {
-		case <-gone: // somebody else was quicker
-			return
-		default:
-		}
-		log.Warn("the mount is in use; detaching it, open files are cut off soon",
-			"dir", m.cfg.dir, "held_by", describeHolders(findHolders(m.cfg.dir)), "wait", drainPatience)
-		if err := detach(m.cfg.dir); err != nil {
-			log.Error("cannot detach the mount", "dir", m.cfg.dir, "err", err)
-		}
+// leave unmounts. A mount in use is detached, so that no new file is opened;
+// files that are open keep answering.
+func (m *mounted) leave(gone <-chan struct{}, log *slog.Logger) {
+	if m.server.Unmount() == nil {
+		return
 	}
 	select {
-	case <-gone:
-	case <-signals:
-	case <-time.After(drainPatience):
+	case <-gone: // somebody else was quicker
+		return
+	default:
+	}
+	log.Warn("the mount is in use; detaching it, open files are cut off soon",
+		"dir", m.cfg.dir, "held_by", describeHolders(findHolders(m.cfg.dir)), "wait", drainPatience)
+	if err := detach(m.cfg.dir); err != nil {
+		log.Error("cannot detach the mount", "dir", m.cfg.dir, "err", err)
 	}
 }
 

@@ -79,6 +79,7 @@ type holding struct {
 	layers *layers
 	holds  []*writeback.Hold // guarded by layers.mu
 	err    error             // of the first that could not be had; guarded by layers.mu
+	broken bool              // the mount ended first; guarded by layers.mu
 }
 
 // add holds a branch; layers.mu is held.
@@ -91,11 +92,18 @@ func (h *holding) add(b *branch) {
 	h.holds = append(h.holds, hold)
 }
 
+// errHeldByEnd is a transaction that the end of its mount cut short.
+var errHeldByEnd = &failure{text: "the mount ended before the command did; its changes are held", code: exitLocal,
+	hint: "after the next mount, `hfmount commit` sends them and `hfmount discard` drops them"}
+
 func (h *holding) end(ok bool) error {
 	h.layers.mu.Lock()
 	delete(h.layers.holds, h)
 	holds, err := h.holds, h.err
 	h.holds = nil
+	if h.broken && ok {
+		err = errors.Join(err, errHeldByEnd)
+	}
 	h.layers.mu.Unlock()
 	for _, hold := range holds {
 		err = errors.Join(err, hold.End(ok))
@@ -103,8 +111,28 @@ func (h *holding) end(ok bool) error {
 	return err
 }
 
+// breakHolds ends transactions that are under way as failed ones.
+func (l *layers) breakHolds() {
+	l.mu.Lock()
+	var open []*holding
+	for h := range l.holds {
+		h.broken = true
+		open = append(open, h)
+	}
+	l.mu.Unlock()
+	for _, h := range open {
+		if err := h.end(false); err != nil {
+			l.log.Error("changes could not be marked as held", "err", err)
+		}
+	}
+}
+
 func (l *layers) hold() (transaction, error) {
 	l.mu.Lock()
+	if l.draining {
+		l.mu.Unlock()
+		return nil, errHeldByEnd
+	}
 	h := &holding{layers: l}
 	for _, b := range l.branches {
 		h.add(b)
@@ -306,6 +334,7 @@ func (l *layers) drain(ctx context.Context) outcome {
 	l.mu.Lock()
 	l.draining = true // what is opened from here on would not be drained
 	l.mu.Unlock()
+	l.breakHolds()
 	var total outcome
 	for began := time.Now(); ; {
 		o, err := l.each(l.find(""), func(t target) (writeback.Outcome, error) {
