@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -182,8 +183,9 @@ func (l *Layer) Sync() error {
 }
 
 // Close makes everything durable and gives up the lock. Changes stay. Open
-// handles cannot write any more; what they wrote since their last Flush comes
-// back as Unclosed.
+// handles cannot write any more; a file that one of them wrote to comes back as
+// Unclosed, flushed or not: that may have been a duplicate of a descriptor
+// whose owner was not done.
 func (l *Layer) Close() error {
 	l.mu.Lock()
 	if l.closed {
@@ -193,6 +195,11 @@ func (l *Layer) Close() error {
 	var err error
 	if len(l.changes) > 0 {
 		err = l.settleLocked()
+	}
+	for _, c := range l.changes {
+		if f := c.file; f != nil && f.unfinishedLocked() {
+			f.unclosed, f.flushed = true, false
+		}
 	}
 	err = errors.Join(err, l.rewriteLocked())
 	l.closed = true
@@ -211,6 +218,20 @@ func (l *Layer) Close() error {
 		err = errors.Join(err, s.sf.Close())
 	}
 	return errors.Join(err, l.lock.Close())
+}
+
+// unfinishedLocked reports whether somebody who has the file open wrote to it.
+// Layer.mu is held.
+func (f *File) unfinishedLocked() bool {
+	if len(f.writers) == 0 {
+		return false
+	}
+	p, err := f.cur.sf.Print()
+	if err != nil {
+		return false // in the cache, or gone: nothing new to tell
+	}
+	return !f.flushed || f.wrote.Load() || !samePrint(p, f.print) ||
+		slices.ContainsFunc(f.writers, func(h *Handle) bool { return !h.since.After(f.since) })
 }
 
 // settleLocked makes all staged bytes durable and notes that they are, so that
