@@ -217,13 +217,14 @@ func holders(groups []group, p Policy, now time.Time) []Holder {
 }
 
 // wholeSaves drops from a selection the groups in which a file is open for
-// writing, but for appending: the program that saves is about to be ended, and
-// what it did not finish must not be on the branch.
-func wholeSaves(selected, all []*item) []*item {
+// writing, but for appending, or was when its writer was ended lately: what a
+// program did not finish to save must not be on the branch.
+func wholeSaves(selected, all []*item, p Policy, now time.Time) []*item {
 	unfinished := make(map[*item]bool)
 	for _, g := range groupItems(all) {
 		open := slices.ContainsFunc(g.items, func(it *item) bool {
-			return it.remote() && slices.ContainsFunc(it.writers, func(w writer) bool { return !w.Append })
+			return it.State == Unclosed && now.Before(it.Since.Add(p.CommitMaxWait)) ||
+				it.remote() && slices.ContainsFunc(it.writers, func(w writer) bool { return !w.Append })
 		})
 		for _, it := range g.items {
 			unfinished[it] = open

@@ -94,7 +94,7 @@ func (q *Queue) explicit(ctx context.Context, j *job, r CommitRequest, only func
 			}
 		}
 		if r.Final {
-			selected = wholeSaves(selected, all)
+			selected = wholeSaves(selected, all, q.policy, q.now())
 		}
 		selected = withoutHalves(selected, all)
 		if len(selected) == 0 {

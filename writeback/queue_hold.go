@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -129,7 +130,12 @@ func (q *Queue) discard(paths []string) error {
 	}
 	var gone []string
 	for _, it := range items {
-		if drop[it.Path] && (beneathAny(it.Path, paths) || it.Kind == Delete) {
+		if !drop[it.Path] {
+			continue
+		}
+		// An old name that is a directory with other changes by now stays gone:
+		// they are not to be dropped with it.
+		if beneathAny(it.Path, paths) || it.Kind == Delete && !slices.ContainsFunc(items, func(o *item) bool { return strings.HasPrefix(o.Path, it.Path+"/") }) {
 			gone = append(gone, it.Path)
 		}
 	}

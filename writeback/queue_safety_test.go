@@ -564,6 +564,18 @@ func TestDiscard(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.wantPending("d/b pending") // and old is back
+		// An old name may be in use again.
+		r.rename(false, "old", "new")
+		r.write("old/x", "mine")
+		if err := r.q.Discard("new"); err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := r.l.Get("old/x"); !ok {
+			t.Error("another change was dropped with the new name")
+		}
+		if err := r.q.Discard("old"); err != nil {
+			t.Fatal(err)
+		}
 		o := r.open("d/c", false)
 		if err := r.q.Discard("d"); err == nil || !strings.Contains(err.Error(), "d/c") {
 			t.Errorf("discard of an open file: %v", err)
