@@ -85,12 +85,11 @@ func (l *testLayer) crash() {
 	l.open()
 }
 
-// kill leaves everything as it is on disk.
+// kill leaves everything as it is on disk, and descriptors to the collector.
 func (l *Layer) kill() {
 	l.mu.Lock()
 	l.closed = true
 	l.mu.Unlock()
-	_ = l.journal.Close()
 	_ = l.lock.Close()
 }
 
