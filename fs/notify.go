@@ -2,6 +2,7 @@ package fs
 
 import (
 	"cmp"
+	"context"
 	"sync"
 
 	"hfmount/remote/hub"
@@ -33,6 +34,9 @@ type notes struct {
 	mu    sync.Mutex // leaf
 	queue []note
 	to    Notifier
+	put   uint64        // how many were ever queued
+	told  uint64        // how many of those were delivered or dropped
+	moved chan struct{} // closed when told grows; nil while nobody waits
 
 	wake chan struct{} // holds one token when there may be news
 }
@@ -45,6 +49,39 @@ func (t *Tree) SetNotifier(n Notifier) {
 	t.notes.to = n
 	if n == nil {
 		t.notes.queue = nil
+		t.notes.toldLocked(t.notes.put)
+	}
+}
+
+func (n *notes) toldLocked(told uint64) {
+	n.told = told
+	if n.moved != nil {
+		close(n.moved)
+		n.moved = nil
+	}
+}
+
+// Told returns when the Notifier was called for all that changed before, or
+// when ctx ends.
+func (t *Tree) Told(ctx context.Context) {
+	n := &t.notes
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for want := n.put; n.told < want; {
+		if n.moved == nil {
+			n.moved = make(chan struct{})
+		}
+		moved := n.moved
+		n.mu.Unlock()
+		select {
+		case <-moved:
+		case <-ctx.Done():
+		case <-t.sp.ctx.Done():
+		}
+		n.mu.Lock()
+		if ctx.Err() != nil || t.sp.ctx.Err() != nil {
+			return
+		}
 	}
 }
 
@@ -55,6 +92,7 @@ func (t *Tree) tell(news []note) {
 	t.notes.mu.Lock()
 	if t.notes.to != nil {
 		t.notes.queue = append(t.notes.queue, news...)
+		t.notes.put += uint64(len(news))
 	}
 	t.notes.mu.Unlock()
 	select {
@@ -90,6 +128,9 @@ func (t *Tree) deliver() {
 			case contentDropped:
 				to.ContentDropped(n.ino)
 			}
+			t.notes.mu.Lock()
+			t.notes.toldLocked(min(t.notes.told+1, t.notes.put)) // it may have been disarmed meanwhile
+			t.notes.mu.Unlock()
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -89,6 +90,8 @@ type notifier struct {
 	queue   []notice        // guarded by mu
 	waiting map[notice]bool // what is in queue; guarded by mu
 	closed  bool            // guarded by mu
+	pending int             // queued or under way; guarded by mu
+	idle    []chan struct{} // closed when pending is 0; guarded by mu
 	wake    chan struct{}   // capacity 1: there may be something in queue
 	stop    chan struct{}
 	ended   sync.WaitGroup
@@ -128,6 +131,7 @@ func (n *notifier) put(x notice) {
 		return
 	}
 	n.waiting[x] = true
+	n.pending++
 	n.queue = append(n.queue, x)
 	select {
 	case n.wake <- struct{}{}:
@@ -156,8 +160,48 @@ func (n *notifier) run() {
 			if !n.deliver(x) {
 				return
 			}
+			n.delivered()
 		}
 	}
+}
+
+func (n *notifier) delivered() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.pending--; n.pending <= 0 {
+		n.idleLocked()
+	}
+}
+
+func (n *notifier) idleLocked() {
+	n.pending = 0
+	for _, c := range n.idle {
+		close(c)
+	}
+	n.idle = nil
+}
+
+// wait returns when nothing is queued or under way, or ctx ends.
+func (n *notifier) wait(ctx context.Context) {
+	n.mu.Lock()
+	if n.pending == 0 {
+		n.mu.Unlock()
+		return
+	}
+	done := make(chan struct{})
+	n.idle = append(n.idle, done)
+	n.mu.Unlock()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+}
+
+// Told returns when the kernel was told about all that changed in the tree
+// before, or ctx ends. Never call it from a request.
+func (s *Server) Told(ctx context.Context) {
+	s.tree.Told(ctx)
+	s.notifier.wait(ctx)
 }
 
 // deliver sends x and waits for the kernel, but not for ever. It returns false
@@ -197,6 +241,7 @@ func (n *notifier) close() {
 	n.closed = true
 	n.queue = nil
 	clear(n.waiting)
+	n.idleLocked()
 	n.mu.Unlock()
 	if !already {
 		close(n.stop)

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"log/slog"
 	"slices"
 	"sync"
@@ -53,6 +54,37 @@ func TestNotifierSendsInOrder(t *testing.T) {
 		synctest.Wait()
 		if got := k.got(); len(got) != 4 {
 			t.Fatalf("a second change was taken for the first: %v", got)
+		}
+	})
+}
+
+func TestNotifierWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := &kernel{stuck: make(chan struct{})}
+		n := newNotifier(silent(), notifyPatience, k.send)
+		defer n.close()
+		n.wait(t.Context()) // for nothing
+		n.EntryChanged(1, "a")
+		n.DirChanged(1)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		n.wait(ctx)
+		if ctx.Err() == nil {
+			t.Error("it waited for less than what is under way")
+		}
+		waited := false
+		go func() {
+			n.wait(t.Context())
+			waited = true
+		}()
+		synctest.Wait()
+		if waited {
+			t.Error("it waited for less than what is queued")
+		}
+		close(k.stuck)
+		synctest.Wait()
+		if !waited || len(k.got()) != 2 {
+			t.Errorf("waited %v, sent %v", waited, k.got())
 		}
 	})
 }
