@@ -20,6 +20,8 @@ type stage struct {
 	l    *Layer
 	sf   *staging.File
 	refs atomic.Int64
+	// trashed is set with the last reference, for good.
+	trashed atomic.Bool
 
 	// Guarded by Layer.mu.
 	place  *Place // of a partial file: what it shows from the Hub
@@ -168,6 +170,7 @@ type File struct {
 	flushed  bool
 	synced   bool
 	unclosed bool
+	doubt    bool      // it was closed, and the machine stopped before it was durable
 	since    time.Time // of the last close that followed a write
 }
 
@@ -180,7 +183,7 @@ func (l *Layer) NewFile(ctx context.Context) (*File, error) {
 	}
 	sf, err := l.staging.Create()
 	if err != nil {
-		return nil, err
+		return nil, full(err)
 	}
 	return l.newFile(&stage{l: l, sf: sf, whole: true})
 }
@@ -193,7 +196,7 @@ func (l *Layer) NewFileOver(ctx context.Context, p Place) (*File, error) {
 	}
 	sf, err := l.staging.CreateOver(&placeSource{l: l, p: p}, p.Entry.Size)
 	if err != nil {
-		return nil, err
+		return nil, full(err)
 	}
 	return l.newFile(&stage{l: l, sf: sf, place: &p, whole: sf.Complete()})
 }

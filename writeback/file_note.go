@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	iofs "io/fs"
-	"slices"
 	"sync"
 
 	"hfmount/writeback/staging"
@@ -134,7 +133,7 @@ func (f *File) swap(s *stage, keep int64) error {
 	l := f.l
 	n, err := l.newOver(s, keep)
 	if err != nil {
-		return err
+		return full(err)
 	}
 	n.get()
 	l.mu.Lock()
@@ -206,11 +205,12 @@ const (
 )
 
 func (t *trash) add(s *stage) {
+	if s.trashed.Swap(true) {
+		return
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !slices.Contains(t.now, s) {
-		t.now = append(t.now, s)
-	}
+	t.now = append(t.now, s)
 }
 
 // sweep deletes what nobody needs. No lock is held.

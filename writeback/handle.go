@@ -97,7 +97,7 @@ func (h *Handle) append(ctx context.Context, p []byte) (n int, err error) {
 			f.touch()
 			n, err := f.cur.sf.WriteAt(p, f.cur.sf.Size())
 			f.mu.Unlock()
-			return n, err
+			return n, full(err)
 		}
 		f.mu.Unlock()
 		if err := f.thaw(ctx, -1); err != nil {
@@ -138,7 +138,7 @@ func (f *File) writeKeeping(ctx context.Context, keep int64, do func(*stage) err
 			f.touch()
 			err := do(f.cur)
 			f.mu.RUnlock()
-			return err
+			return full(err)
 		}
 		f.mu.RUnlock()
 		if err := f.thaw(ctx, keep); err != nil {

@@ -102,6 +102,9 @@ func (d *draft) edit(e Edit) error {
 	}
 	switch {
 	case e.Forget:
+		if old == nil {
+			c.base = Base{}
+		}
 		if d.l.sending[e.Path] || old != nil && old.kind == Folder && old.base.Entry != nil {
 			c.kind = Delete
 		} else {

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"hfmount/writeback/journal"
 	"hfmount/writeback/staging"
 )
 
@@ -114,7 +115,16 @@ func writeKey(dir string, k Key) error {
 	if err := os.WriteFile(name+".tmp", append(raw, '\n'), 0o600); err != nil {
 		return err
 	}
-	return os.Rename(name+".tmp", name)
+	if err := os.Rename(name+".tmp", name); err != nil {
+		return err
+	}
+	// The folder is new: what is synced in it later must be found.
+	for _, d := range []string{filepath.Dir(dir), dir} {
+		if err := (journal.OS{}).SyncDir(d); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func readKey(dir string) (Key, error) {

@@ -282,7 +282,10 @@ func (c *change) stateLocked() (State, string) {
 	case c.file != nil && len(c.file.writers) > 0:
 		return Open, ""
 	case c.file != nil && c.file.unclosed:
-		return Unclosed, c.reason
+		if c.file.doubt {
+			return Unclosed, "the machine stopped before it was on disk for certain"
+		}
+		return Unclosed, "it was open for writing when the mount ended"
 	}
 	return c.mark, c.reason
 }

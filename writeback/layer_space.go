@@ -2,9 +2,12 @@ package writeback
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -76,6 +79,14 @@ func (l *Layer) admit(ctx context.Context, need int64) error {
 			return errClosed
 		}
 	}
+}
+
+// full makes a disk without space known as such.
+func full(err error) error {
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return fmt.Errorf("%w: %w", ErrNoSpace, err)
+	}
+	return err
 }
 
 // room counts what is staged. With plenty left, a count is not repeated for

@@ -320,6 +320,33 @@ func TestLocked(t *testing.T) {
 	l.open()
 }
 
+func TestExport(t *testing.T) {
+	l := newTestLayer(t)
+	l.hub["big"] = []byte("from the Hub")
+	l.write("a/b", "local", true)
+	l.write("open", "unclosed", false)
+	p := l.hub.place("big")
+	l.must(l.Apply(0, Edit{Path: "renamed", From: &p, Was: "big"}, Edit{Path: "big", Kind: Delete, Base: l.hub.base("big")},
+		Edit{Path: "dir/empty", Kind: Folder}, Edit{Path: "dir/link", Kind: Symlink, Target: "../a/b"}))
+	l.crash()
+	out := filepath.Join(t.TempDir(), "out")
+	got, err := l.Export(context.Background(), out)
+	if err != nil || got.Files != 3 || got.Bytes != 25 || len(got.Deleted) != 1 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for name, want := range map[string]string{"a/b": "local", "open": "unclosed", "renamed": "from the Hub", "dir/link": "local"} {
+		if data, err := os.ReadFile(filepath.Join(out, name)); err != nil || string(data) != want {
+			t.Errorf("%s: %q, %v", name, data, err)
+		}
+	}
+	if st, err := os.Stat(filepath.Join(out, "dir/empty")); err != nil || !st.IsDir() {
+		t.Error(err)
+	}
+	if _, err := l.Export(context.Background(), out); err == nil {
+		t.Error("exported over what is there")
+	}
+}
+
 func TestDamagedJournalKeepsBytes(t *testing.T) {
 	l := newTestLayer(t)
 	l.write("a", "aaa", true)

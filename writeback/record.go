@@ -53,6 +53,7 @@ type fileRec struct {
 	Flushed  bool          `json:"c,omitempty"` // what Print stands for was closed
 	Synced   bool          `json:"y,omitempty"` // and is durable
 	Unclosed bool          `json:"u,omitempty"`
+	Doubt    bool          `json:"d,omitempty"` // of an Unclosed one: it was closed, and the machine stopped
 	Since    time.Time     `json:"t,omitzero"`
 }
 
@@ -96,7 +97,7 @@ func (l *Layer) appendLocked(payloads ...payload) error {
 		raw[i] = b
 	}
 	if err := l.journal.Append(raw...); err != nil {
-		return fmt.Errorf("the journal of local changes: %w", err)
+		return fmt.Errorf("the journal of local changes: %w", full(err))
 	}
 	return nil
 }
@@ -178,7 +179,7 @@ func (f *File) payloadsLocked(p []payload) []payload {
 func (f *File) recLocked() *fileRec {
 	return &fileRec{
 		ID: f.id, Stage: f.cur.sf.ID(), Gen: f.gen.Load(), Print: f.print,
-		Flushed: f.flushed, Synced: f.synced, Unclosed: f.unclosed, Since: f.since,
+		Flushed: f.flushed, Synced: f.synced, Unclosed: f.unclosed, Doubt: f.unclosed && f.doubt, Since: f.since,
 	}
 }
 

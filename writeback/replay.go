@@ -157,7 +157,7 @@ func (rs *restoring) file(id uint64) (f *File, told []payload, err error) {
 	}
 	f = &File{
 		l: rs.l, id: id, cur: s, print: p,
-		flushed: r.Flushed, synced: r.Synced, unclosed: r.Unclosed, since: r.Since,
+		flushed: r.Flushed, synced: r.Synced, unclosed: r.Unclosed, doubt: r.Doubt, since: r.Since,
 	}
 	s.synced = r.Synced
 	f.gen.Store(r.Gen)
@@ -178,6 +178,7 @@ func (rs *restoring) file(id uint64) (f *File, told []payload, err error) {
 		f.synced = false
 	}
 	if !f.unclosed && (!r.Flushed || !same || doubt) {
+		f.doubt = doubt && r.Flushed
 		f.unclosed, f.flushed = true, false
 		return f, []payload{{File: f.recLocked()}}, nil
 	}
