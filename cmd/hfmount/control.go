@@ -42,8 +42,9 @@ type writing interface {
 	revert(ctx context.Context, r revertRequest) (outcome, error)
 	log(ctx context.Context, r logRequest) ([]commitStatus, error)
 	progress() progress
-	// settle waits a moment for the kernel to say that closed files are closed.
-	settle(ctx context.Context)
+	// settle waits a moment for the kernel to say that closed files are closed,
+	// and returns those that are open for writing.
+	settle(ctx context.Context) []holderStatus
 	// drained returns when the mount is gone and what may be committed is on
 	// the Hub.
 	drained(ctx context.Context) (outcome, error)
@@ -199,8 +200,7 @@ func routes(m controlled, log *slog.Logger) http.Handler {
 	})
 	mux.HandleFunc("POST /hold", func(w http.ResponseWriter, r *http.Request) { serveHold(w, r, m, log) })
 	mux.HandleFunc("POST /settle", func(w http.ResponseWriter, r *http.Request) {
-		m.settle(r.Context())
-		answer(w, true)
+		answer(w, m.settle(r.Context()))
 	})
 	mux.HandleFunc("POST /drain", func(w http.ResponseWriter, r *http.Request) {
 		stream(w, r, m.progress, m.drained)
@@ -233,6 +233,9 @@ func serveHold(w http.ResponseWriter, r *http.Request, m controlled, log *slog.L
 	if err := json.NewDecoder(r.Body).Decode(&e); err != nil {
 		log.Warn("the process that held changes back is gone; they stay held", "err", err)
 		e.OK = false
+	}
+	if !e.OK {
+		m.settle(context.WithoutCancel(r.Context())) // the command has ended, and with it what it had open
 	}
 	err = t.end(e.OK)
 	if err == nil && !e.OK {

@@ -38,11 +38,16 @@ func findHolders(dir string) []holder {
 		}
 		proc := "/proc/" + p.Name()
 		if path, ok := usedBelow(proc, dir); ok {
-			comm, _ := os.ReadFile(proc + "/comm") // it may have ended
-			out = append(out, holder{pid, strings.TrimSpace(string(comm)), path})
+			out = append(out, holder{pid, programName(pid), path})
 		}
 	}
 	return out
+}
+
+// programName is what a process runs, "" if it has ended.
+func programName(pid int) string {
+	comm, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/comm") // likewise
+	return strings.TrimSpace(string(comm))
 }
 
 func usedBelow(proc, dir string) (string, bool) {

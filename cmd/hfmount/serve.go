@@ -36,7 +36,7 @@ type mounted struct {
 	stack   *stack
 	server  *node.Server
 	loc     hub.Location // under the repository's current name
-	at      hub.CommitID // at mount
+	at      hub.CommitID // shown at first
 	started time.Time
 }
 
@@ -232,5 +232,61 @@ func (m *mounted) refresh(ctx context.Context) error {
 	if err := m.stack.tree.Refresh(ctx); err != nil {
 		return &repoError{m.loc, m.cfg.endpoint, err}
 	}
+	m.told(ctx)
 	return nil
+}
+
+// toldPatience is how long a command waits for the kernel to take note of what
+// it changed.
+const toldPatience = 2 * time.Second
+
+// told returns when the kernel knows what changed: whoever ran a command looks
+// at the files next.
+func (m *mounted) told(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, toldPatience)
+	defer cancel()
+	m.server.Told(ctx)
+}
+
+func (m *mounted) commit(ctx context.Context, r commitRequest) (outcome, error) {
+	o, err := m.layers.commit(ctx, r)
+	m.told(ctx)
+	return o, err
+}
+
+func (m *mounted) revert(ctx context.Context, r revertRequest) (outcome, error) {
+	o, err := m.layers.revert(ctx, r)
+	m.told(ctx)
+	return o, err
+}
+
+func (m *mounted) discard(ctx context.Context, paths []string) error {
+	err := m.layers.discard(ctx, paths)
+	m.told(ctx)
+	return err
+}
+
+// settlePatience is how long the kernel may take to tell that a file whose
+// close(2) returned is closed.
+const settlePatience = 2 * time.Second
+
+// settle returns when no file is open for writing, or after settlePatience with
+// those that are.
+func (m *mounted) settle(ctx context.Context) []holderStatus {
+	ctx, cancel := context.WithTimeout(ctx, settlePatience)
+	defer cancel()
+	for {
+		open := []holderStatus{}
+		for _, w := range m.server.OpenForWriting() {
+			open = append(open, holderStatus{Path: w.Path, PID: w.PID})
+		}
+		if len(open) == 0 {
+			return open
+		}
+		select {
+		case <-ctx.Done():
+			return open
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os/signal"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -76,19 +78,21 @@ func unmount(ctx context.Context, dir string, timeout time.Duration, asJSON bool
 		return nil
 	}
 	if !alive {
-		return unmountUnlessBusy(ctx, m.dir)
+		return unmountUnlessBusy(ctx, m.dir, nil)
 	}
 	return awaitDrain(ctx, d, m.dir, timeout, asJSON, stdout, stderr, func() error {
 		// The kernel drops what it did not tell yet about closed files.
-		if err := d.post(ctx, "/settle", nil, nil); err != nil && ctx.Err() == nil {
+		var writers []holderStatus
+		if err := d.post(ctx, "/settle", nil, &writers); err != nil && ctx.Err() == nil {
 			fmt.Fprintf(stderr, "hfmount: %v\n", err) // it hangs; the mount can end all the same
 		}
-		return unmountUnlessBusy(ctx, m.dir)
+		return unmountUnlessBusy(ctx, m.dir, writers)
 	})
 }
 
-// unmountUnlessBusy unmounts, or names those that use the mount.
-func unmountUnlessBusy(ctx context.Context, dir string) error {
+// unmountUnlessBusy unmounts, or names those that use the mount. writers are
+// those the mount knows of: /proc shows only this user's processes.
+func unmountUnlessBusy(ctx context.Context, dir string, writers []holderStatus) error {
 	var err error
 	for try := 0; ; try++ {
 		err = unmountNow(dir)
@@ -102,6 +106,11 @@ func unmountUnlessBusy(ctx context.Context, dir string) error {
 	}
 	if errors.Is(err, syscall.EBUSY) {
 		hs := findHolders(dir)
+		for _, w := range writers {
+			if w.PID > 0 && !slices.ContainsFunc(hs, func(h holder) bool { return h.pid == w.PID }) {
+				hs = append(hs, holder{pid: w.PID, name: programName(w.PID), path: filepath.Join(dir, w.Path)})
+			}
+		}
 		f := &failure{text: dir + ": in use by " + describeHolders(hs), hint: "end those processes or close their files, then try again", code: exitFailed, err: err}
 		for _, h := range hs {
 			f.hint += fmt.Sprintf("\n  %d (%s): %s", h.pid, h.name, h.path)

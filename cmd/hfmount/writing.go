@@ -297,30 +297,6 @@ func (l *layers) progress() progress {
 	return p
 }
 
-// settlePatience is how long the kernel may take to tell that a file whose
-// close(2) returned is closed.
-const settlePatience = 2 * time.Second
-
-// settle returns when no file is open for writing, or after settlePatience.
-func (l *layers) settle(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, settlePatience)
-	defer cancel()
-	for {
-		open := false
-		for _, b := range l.all() {
-			open = open || slices.ContainsFunc(b.layer.Under(""), func(c writeback.Change) bool { return c.State == writeback.Open })
-		}
-		if !open {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
-}
-
 // drainGrace is how long a Hub that cannot be reached is asked again at the
 // end of a mount, if nothing else bounds the drain.
 const (

@@ -183,7 +183,7 @@ func (f *fakeWriting) log(context.Context, logRequest) ([]commitStatus, error) {
 	return f.outcome.Commits, f.err
 }
 func (f *fakeWriting) progress() progress                       { return progress{Pending: 2, Sent: 1, Total: 3} }
-func (f *fakeWriting) settle(context.Context)                   {}
+func (f *fakeWriting) settle(context.Context) []holderStatus    { return nil }
 func (f *fakeWriting) drained(context.Context) (outcome, error) { return f.outcome, f.err }
 func (f *fakeWriting) yield()                                   { f.calls <- "yield" }
 func (f *fakeWriting) end(ok bool) error {
