@@ -9,7 +9,9 @@ import (
 // A unit is all changes beneath one first path component, or all changes to
 // files in the root; design §4 never commits half of one. A group is one unit,
 // or several that a rename from one to the other ties together: the old name
-// must not leave the branch before the new one is on it.
+// must not leave the branch before the new one is on it. A directory that takes
+// the place of a file in the root, or the other way round, ties the root's unit
+// to its own: the Hub has no room for both.
 
 // unitOf is the unit a path belongs to; "" is that of the root's files.
 func unitOf(path string) string {
@@ -84,6 +86,9 @@ func groupItems(items []*item) []group {
 		find(unitOf(it.Path))
 	}
 	for _, it := range items {
+		if file, ok := byPath[unitOf(it.Path)]; ok && it.remote() && file.remote() {
+			parent[find(unitOf(it.Path))] = find("")
+		}
 		for _, from := range it.origins() {
 			if old, ok := byPath[from]; ok && old.Kind == Delete {
 				parent[find(unitOf(old.Path))] = find(unitOf(it.Path))

@@ -109,6 +109,27 @@ func TestGroups(t *testing.T) {
 	}
 }
 
+// A file in the root and a directory of its name are one save: a branch has
+// room for one of them.
+func TestGroupsOfOneName(t *testing.T) {
+	folder := func(path string) *item { return &item{Change: Change{Path: path, Kind: Folder}} }
+	for _, tt := range []struct {
+		name  string
+		items []*item
+		want  int
+	}{
+		{"a file becomes a directory", []*item{del("f", 0), put("f/x", 0)}, 1},
+		{"a directory becomes a file", []*item{put("d", 0), del("d/x", 0)}, 1},
+		{"they change places", []*item{put("d", 0), del("d/x", 0), del("f", 0), put("f/x", 0)}, 1},
+		{"a mark of a directory is nothing to commit", []*item{folder("d"), put("d/x", 0), put("r", 0)}, 2},
+		{"another name", []*item{del("f", 0), put("g/x", 0)}, 2},
+	} {
+		if got := groupItems(tt.items); len(got) != tt.want {
+			t.Errorf("%s: %d groups, want %d", tt.name, len(got), tt.want)
+		}
+	}
+}
+
 func TestHolders(t *testing.T) {
 	open := put("d/b", 0).with(func(it *item) {
 		it.State = Open
