@@ -268,3 +268,31 @@ func TestTwoWritersWithoutOverlap(t *testing.T) {
 	}
 	w.checkCommits("alice/m", "main")
 }
+
+// Files that become directories, and directories that become files, in one
+// commit, also when the branch moved meanwhile: nobody else touched them.
+func TestNamesThatChangeTheirKind(t *testing.T) {
+	for _, script := range []string{
+		`rm f; mkdir f; echo x >f/x`, `rm -r d; echo x >d`, `mv f t; mkdir f; mv t f/f`, `mv d e; mv f d; mv e f`,
+	} {
+		for _, theirs := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, others commit: %v", script, theirs), func(t *testing.T) {
+				w := newWriter(t, hubtest.Options{})
+				w.seed("alice/m", conflictSeed())
+				m := w.writable("alice/m", "--guard", "off")
+				w.must("sh", "-c", "cd '"+m.path+"' && "+script)
+				if theirs {
+					w.seed("alice/m", map[string][]byte{"theirs.txt": []byte("x")})
+				}
+				m.send()
+				if d := differences(committable(folder(t, m.path), nil), committable(w.clone("alice/m", "main"), nil)); d != "" {
+					t.Error(d)
+				}
+				w.checkCommits("alice/m", "main")
+				if refs := w.git("alice/m", "for-each-ref", "refs/pr"); refs != "" {
+					t.Errorf("a pull request was opened:\n%s", refs)
+				}
+			})
+		}
+	}
+}
