@@ -230,10 +230,12 @@ func (o *overlay) strayBelow(s *spot) {
 	for _, k := range s.kids {
 		if d := k.d.Value(); d != nil {
 			o.astray(d)
+			o.keep(d)
 			o.strayBelow(d)
 		}
 		if f := k.f.Value(); f != nil {
 			o.stray(f)
+			o.keep(f)
 		}
 	}
 }

@@ -227,7 +227,7 @@ func openDesk(t testing.TB, h *writeHub, dir string) *desk {
 	t.Helper()
 	d := &desk{t: t, hub: h, layers: &testLayers{hub: h, dir: dir, m: make(map[hub.Ref]*writeback.Layer)}}
 	var err error
-	d.cache, err = blockcache.Open(blockcache.Options{MemoryBytes: 64 << 20, Dir: dir + "/blobs"})
+	d.cache, err = blockcache.Open(blockcache.Options{MemoryBytes: 64 << 20, DiskBytes: 1 << 30, Dir: dir + "/blobs"})
 	if err != nil {
 		t.Fatal(err)
 	}

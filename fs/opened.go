@@ -80,6 +80,11 @@ func (k *inode) glance() {
 	if e.Path != path {
 		return // renamed: what was at the path is in the layer
 	}
+	if layer := o.layer.Load(); layer != nil {
+		if _, ok := layer.Get(path); ok {
+			return // renamed away and back
+		}
+	}
 	o.opened(path, writeback.Base{Commit: h.st.snap.Commit, Entry: &e})
 }
 
@@ -122,7 +127,7 @@ func (h *opened) renewLocked() error {
 			if k.bytes.Load() != count || errors.Is(err, writeback.ErrLanded) && k.landed() {
 				continue
 			}
-			if h.cur == nil && local != nil && !k.attached() {
+			if h.cur == nil && local != nil && !k.shown() {
 				// It was replaced between the lookup and the open, and nobody
 				// keeps its bytes.
 				return fmt.Errorf("%w: %w", ErrStale, err)
@@ -133,10 +138,11 @@ func (h *opened) renewLocked() error {
 	}
 }
 
-func (k *inode) attached() bool {
+// shown reports whether the layer has the local bytes at the file's name.
+func (k *inode) shown() bool {
 	k.o.mu.Lock()
 	defer k.o.mu.Unlock()
-	return k.parent != nil
+	return k.named()
 }
 
 // landed reports whether the bytes are the Hub's by now.

@@ -258,7 +258,7 @@ func (o *overlay) tellOthers(a *anchor, s *spot, name string) {
 	for _, alias := range s.shownAt {
 		if alias != a.alias {
 			num := s.num(&anchor{view: o.v, alias: alias})
-			news = append(news, note{entryChanged, num, name}, note{kind: dirChanged, ino: num})
+			news = append(news, note{kind: entryChanged, ino: num, name: name}, note{kind: dirChanged, ino: num})
 		}
 	}
 	o.mu.Unlock()

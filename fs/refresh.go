@@ -219,7 +219,7 @@ func differences(dir uint64, was, is *listing, hidden map[string]writeback.Kind)
 	var news []note
 	changed := func(name string) {
 		if _, ok := hidden[name]; !ok {
-			news = append(news, note{entryChanged, dir, name})
+			news = append(news, note{kind: entryChanged, ino: dir, name: name})
 		}
 	}
 	i, j := 0, 0

@@ -107,8 +107,8 @@ func (v *view) has(ctx context.Context, l writeback.Landing) bool {
 	if shown || st.snap.Commit == l.Commit.ID {
 		return true
 	}
-	if len(l.Files) == 0 {
-		return false
+	if len(l.Files) == 0 || len(l.Files) < len(l.Paths) {
+		return false // of the others it is not known here what became of them
 	}
 	for _, f := range l.Files {
 		ls, i, err := st.lookup(ctx, f.Path)
@@ -148,11 +148,7 @@ func (o *overlay) settle(ctx context.Context, l writeback.Landing) {
 			return
 		}
 		f := &l.Files[i]
-		c, ok := layer.Get(f.Path)
-		if !ok || c.Kind != writeback.Put || c.File == nil {
-			continue // it is another's by now, or nobody's
-		}
-		k := o.settleFile(&c, f, o.landed(st, l, f))
+		k := o.settleFile(layer, f, o.landed(st, l, f))
 		if k == nil {
 			continue
 		}
@@ -166,16 +162,23 @@ func (o *overlay) settle(ctx context.Context, l writeback.Landing) {
 	}
 }
 
-// settleFile tells the inode of a change that the Hub has its bytes as h. It
-// returns the inode if its bytes may be moved away from staging: from then on
-// it shows those of the cache.
-func (o *overlay) settleFile(c *writeback.Change, f *writeback.LandedFile, h *held) *inode {
+// settleFile tells the inode of a file that was committed that the Hub has its
+// bytes as h. It returns the inode if its bytes may be moved away from staging:
+// from then on it shows those of the cache.
+func (o *overlay) settleFile(layer *writeback.Layer, f *writeback.LandedFile, h *held) *inode {
 	dir, name := split(f.Path)
+	o.ops.Lock()
+	c, ok := layer.Get(f.Path)
+	if !ok || c.Kind != writeback.Put || c.File == nil {
+		o.ops.Unlock()
+		return nil // it is another's by now, or nobody's
+	}
 	p := o.spotAt(dir)
 	o.mu.Lock()
 	k := o.fileAt(p, name, &thing{kind: isFile, file: c.File, since: c.Since})
 	opens := k.opens
 	o.mu.Unlock()
+	o.ops.Unlock()
 	same := sealedIn(c.File, f.Staged)
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -304,7 +307,7 @@ func (t *Tree) LocalChanged(ref hub.Ref, paths []string) {
 			}
 			for _, alias := range p.shownAt {
 				num := p.num(&anchor{view: v, alias: alias})
-				news = append(news, note{entryChanged, num, name}, note{kind: dirChanged, ino: num})
+				news = append(news, note{kind: entryChanged, ino: num, name: name}, note{kind: dirChanged, ino: num})
 			}
 			path = dir
 		}
