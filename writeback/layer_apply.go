@@ -29,9 +29,9 @@ type Edit struct {
 // ErrRaced if the names changed since version; 0 is not to look. A Delete of a
 // path with no base entry is a Forget.
 //
-// Two kinds of Forget leave a Delete: of a Folder that took the place of a file
-// which the Hub still has, and of a path that is part of a commit under way,
-// which may bring it into the snapshot any moment.
+// Two kinds of Forget leave a Delete: of a Folder or Symlink that took the place
+// of a file which the Hub still has, and of a path that is part of a commit
+// under way, which may bring it into the snapshot any moment.
 func (l *Layer) Apply(version uint64, edits ...Edit) error {
 	l.mu.Lock()
 	err := l.applyLocked(version, edits)
@@ -105,7 +105,7 @@ func (d *draft) edit(e Edit) error {
 		if old == nil {
 			c.base = Base{}
 		}
-		if d.l.sending[e.Path] || old != nil && old.kind == Folder && old.base.Entry != nil {
+		if d.l.sending[e.Path] || old != nil && old.replaces() {
 			c.kind = Delete
 		} else {
 			c = nil

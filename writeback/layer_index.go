@@ -28,6 +28,12 @@ type change struct {
 	landed uint64
 }
 
+// replaces reports whether what stays local is in the place of a file that the
+// Hub has.
+func (c *change) replaces() bool {
+	return (c.kind == Folder || c.kind == Symlink) && c.base.Entry != nil
+}
+
 // dirNode is what the index knows of one directory: what lies directly in it,
 // and what lies beneath its subdirectories.
 type dirNode struct {

@@ -144,7 +144,7 @@ func (m *model) act() {
 			}
 			return
 		}
-		if w := m.want[p]; w != nil && w.kind == Folder && w.base {
+		if w := m.want[p]; w != nil && (w.kind == Folder || w.kind == Symlink) && w.base {
 			return
 		}
 		m.l.must(m.l.Apply(0, Edit{Path: p, Forget: true}))

@@ -36,9 +36,9 @@ func (l *Layer) items() []*item {
 				it.writers = append(it.writers, writer{PID: h.o.PID, Since: h.since, Append: h.o.Append})
 			}
 		}
-		// A directory in the place of a file that the Hub has: the Hub is told that
-		// the file is gone.
-		if c.kind == Folder && c.base.Entry != nil && c.local == "" {
+		// What stays local in the place of a file that the Hub has: the Hub is told
+		// that the file is gone.
+		if c.replaces() && c.local == "" {
 			it.Kind, it.State, it.Reason = Delete, c.mark, c.reason
 		}
 		out = append(out, it)
@@ -176,8 +176,8 @@ func (l *Layer) landedLocked(done []landedChange) error {
 		if f != nil && d.adopted && !d.copied && (f.cur.pins > 0 || f.cur.hub != nil) {
 			after = append(after, func() { f.cur.moved = true })
 		}
-		if same && c.kind == Folder {
-			// The directory stays; only the file that was in its place is gone.
+		if same && (c.kind == Folder || c.kind == Symlink) {
+			// What is local stays; only the file that was in its place is gone.
 			r := c.rec()
 			r.Base, r.Mark, r.Reason = Base{}, 0, ""
 			payloads = append(payloads, payload{Change: r})

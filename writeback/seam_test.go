@@ -94,6 +94,9 @@ func TestEditsDuringACommit(t *testing.T) {
 			l.must(l.Apply(0, Edit{Path: "f", Forget: true}))
 			l.must(l.Apply(0, Edit{Path: "f", Kind: Folder}))
 		}, "folder", true, "folder"},
+		{"made a link", func(l *testLayer) {
+			l.must(l.Apply(0, Edit{Path: "f", Kind: Symlink, Target: "x"}))
+		}, "symlink", true, "symlink"},
 	} {
 		for _, crash := range []bool{false, true} {
 			for _, made := range []bool{true, false} {
