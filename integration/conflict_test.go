@@ -274,6 +274,8 @@ func TestTwoWritersWithoutOverlap(t *testing.T) {
 func TestNamesThatChangeTheirKind(t *testing.T) {
 	for _, script := range []string{
 		`rm f; mkdir f; echo x >f/x`, `rm -r d; echo x >d`, `mv f t; mkdir f; mv t f/f`, `mv d e; mv f d; mv e f`,
+		// What stays local takes the place of what the Hub has.
+		`rm f; mkdir f`, `rm f; ln -s g f`, `ln -sf g f`, `rm -r d; ln -s s d`, `ln -s g l; mv l f`,
 	} {
 		for _, theirs := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, others commit: %v", script, theirs), func(t *testing.T) {
