@@ -133,28 +133,37 @@ func (s *sight) shows(path string) (bool, error) {
 
 // showsBeside is shows, with one name left out of account.
 func (s *sight) showsBeside(path, but string) (bool, error) {
-	var d writeback.DirChanges
+	shown, deletes := 0, 0
 	if s.layer != nil {
-		d = s.layer.Dir(path)
+		shown, deletes = s.layer.Beneath(path)
 	}
-	if len(d.Names) == 0 && len(d.Deletes) == 0 && but == "" {
+	if shown+deletes == 0 && but == "" {
 		return true, nil
+	}
+	l, err := s.listing(path)
+	if err != nil {
+		return false, err
+	}
+	// Without a look at each: no change hides more than one line.
+	if l != nil && len(l.items) > shown+deletes+1 {
+		return true, nil
+	}
+	var d writeback.DirChanges
+	if shown+deletes > 0 {
+		if but != "" && shown > 1 {
+			if k, decided, _ := s.layer.Name(path, but); decided && k != writeback.Folder {
+				return true, nil // but is only one of them
+			}
+		}
+		d = s.layer.Dir(path)
 	}
 	for n, k := range d.Names {
 		if k != writeback.Delete && n != but {
 			return true, nil
 		}
 	}
-	l, err := s.listing(path)
-	if err != nil || l == nil {
-		return false, err
-	}
-	hidden := len(d.Names) + len(d.Deletes)
-	if but != "" {
-		hidden++
-	}
-	if len(l.items) > hidden {
-		return true, nil
+	if l == nil {
+		return false, nil
 	}
 	for i := range l.items {
 		name := l.items[i].name
