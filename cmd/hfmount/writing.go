@@ -300,7 +300,7 @@ func (l *layers) progress() progress {
 // drainGrace is how long a Hub that cannot be reached is asked again at the
 // end of a mount, if nothing else bounds the drain.
 const (
-	drainGrace = time.Minute
+	drainGrace = 30 * time.Second
 	drainPause = 2 * time.Second
 )
 
