@@ -52,13 +52,22 @@ type model struct {
 	procs []*child
 	mu    sync.Mutex
 	trace []string
-	saves uint64 // operations since the seed, for contents
+	flags []string // of the mount
+	// readers is whether files are opened only for reading.
+	readers bool
 }
 
 func (m *model) run() {
 	m.seed("alice/m", writeSeed())
 	m.plain = m.writer.plain("plain", "alice/m", writeSeed())
-	m.m = m.writable("alice/m", "--commit-after", "1h", "--commit-max-wait", "10h", "--guard", "off")
+	m.flags = []string{"--commit-after", "1h", "--commit-max-wait", "10h", "--guard", "off"}
+	// What a reader has open natively keeps its bytes when somebody else begins
+	// to write (docs/SEMANTICS.md), unlike in a plain directory. So either nothing
+	// is native, or nothing is open only for reading.
+	if m.readers = m.r.IntN(2) == 0; m.readers {
+		m.flags = append(m.flags, "--cache-size", "0")
+	}
+	m.m = m.writable("alice/m", m.flags...)
 	m.begin()
 	defer m.over()
 	for phase := 0; phase < 12 && time.Now().Before(m.end) && !m.t.Failed(); phase++ {
@@ -90,7 +99,7 @@ func (m *model) run() {
 		if phase%4 == 3 && !m.t.Failed() {
 			m.over()
 			m.m.unmount()
-			m.m = m.writable("alice/m", "--commit-after", "1h", "--commit-max-wait", "10h", "--guard", "off")
+			m.m = m.writable("alice/m", m.flags...)
 			// Modes last as long as the mount.
 			m.must("find", m.plain, "-type", "f", "-exec", "chmod", "644", "{}", "+")
 			m.must("find", m.plain, "-type", "d", "-exec", "chmod", "755", "{}", "+")
@@ -233,7 +242,6 @@ func (m *model) name(under string) string {
 }
 
 func (m *model) random(under string) op {
-	m.saves++
 	o := op{A: m.name(under), B: m.name(under), Slot: m.r.IntN(modelSlots), Slot2: m.r.IntN(modelSlots), Seed: m.r.Uint64() >> 8}
 	o.N = 1 + m.r.IntN(30_000)
 	o.Off = m.r.Int64N(60_000)
@@ -263,6 +271,9 @@ func (m *model) random(under string) op {
 	case "open":
 		o.Flags = []int{unix.O_RDONLY, unix.O_RDWR, unix.O_RDWR | unix.O_CREAT, unix.O_RDWR | unix.O_CREAT | unix.O_TRUNC, unix.O_WRONLY,
 			unix.O_WRONLY | unix.O_APPEND | unix.O_CREAT, unix.O_RDWR | unix.O_CREAT | unix.O_EXCL, unix.O_WRONLY | unix.O_TRUNC}[m.r.IntN(8)]
+		if o.Flags == unix.O_RDONLY && !m.readers {
+			o.Flags = unix.O_RDWR
+		}
 	case "fallocate":
 		o.Flags = []int{0, unix.FALLOC_FL_KEEP_SIZE, unix.FALLOC_FL_KEEP_SIZE | unix.FALLOC_FL_PUNCH_HOLE, unix.FALLOC_FL_ZERO_RANGE}[m.r.IntN(4)]
 	case "rename":
