@@ -168,6 +168,7 @@ type File struct {
 	// What the journal says:
 	print    staging.Print
 	flushed  bool
+	open     bool // for writing, by who may have written what print stands for
 	synced   bool
 	unclosed bool
 	doubt    bool      // it was closed, and the machine stopped before it was durable

@@ -31,11 +31,12 @@ func (f *File) noteLocked(closing bool, durable *staging.Print) (closed bool, er
 	if !changed && !closed && (!synced || f.synced) {
 		return false, nil
 	}
-	print, flushed, wasSynced, unclosed, since := f.print, f.flushed, f.synced, f.unclosed, f.since
+	print, flushed, wasSynced, unclosed, open, since := f.print, f.flushed, f.synced, f.unclosed, f.open, f.since
 	if changed && !wrote {
 		f.gen.Add(1)
 	}
 	f.print, f.flushed, f.synced = p, closing || f.flushed && !changed, synced || f.synced && !changed
+	f.open = f.open || changed || closed
 	if closed {
 		f.since, f.unclosed = l.o.Now(), false
 	}
@@ -57,7 +58,7 @@ func (f *File) noteLocked(closing bool, durable *staging.Print) (closed bool, er
 		}
 	}
 	if err := l.appendLocked(payloads...); err != nil {
-		f.print, f.flushed, f.synced, f.unclosed, f.since = print, flushed, wasSynced, unclosed, since
+		f.print, f.flushed, f.synced, f.unclosed, f.open, f.since = print, flushed, wasSynced, unclosed, open, since
 		f.wrote.Store(true)
 		return false, err
 	}
@@ -69,6 +70,19 @@ func (f *File) noteLocked(closing bool, durable *staging.Print) (closed bool, er
 	}
 	l.compactLocked()
 	return closed, nil
+}
+
+// closedLocked notes that nobody has the file open for writing any more, if the
+// journal says otherwise. Layer.mu is held.
+func (f *File) closedLocked() error {
+	if !f.open {
+		return nil
+	}
+	f.open = false
+	if len(f.at) == 0 || f.freed {
+		return nil
+	}
+	return f.l.appendLocked(payload{File: f.recLocked()})
 }
 
 // whole reports whether the record is that of a complete file.

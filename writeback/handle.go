@@ -291,6 +291,7 @@ func (h *Handle) Release() error {
 		}
 		f.writers = slices.DeleteFunc(f.writers, func(w *Handle) bool { return w == h })
 		if len(f.writers) == 0 && !l.closed {
+			err = errors.Join(err, f.closedLocked())
 			l.leaveLandedLocked(f)
 			l.compactLocked()
 		}

@@ -46,15 +46,18 @@ type stageRec struct {
 
 // fileRec is a file as of its last close, or fsync.
 type fileRec struct {
-	ID       uint64        `json:"id"`
-	Stage    string        `json:"s"`
-	Gen      uint64        `json:"g,omitempty"`
-	Print    staging.Print `json:"p"`
-	Flushed  bool          `json:"c,omitempty"` // what Print stands for was closed
-	Synced   bool          `json:"y,omitempty"` // and is durable
-	Unclosed bool          `json:"u,omitempty"`
-	Doubt    bool          `json:"d,omitempty"` // of an Unclosed one: it was closed, and the machine stopped
-	Since    time.Time     `json:"t,omitzero"`
+	ID      uint64        `json:"id"`
+	Stage   string        `json:"s"`
+	Gen     uint64        `json:"g,omitempty"`
+	Print   staging.Print `json:"p"`
+	Flushed bool          `json:"c,omitempty"` // what Print stands for was closed
+	Synced  bool          `json:"y,omitempty"` // and is durable
+	// Writers is set until nobody has it open who may have written these bytes:
+	// where there is a second descriptor, one close(2) does not make it whole.
+	Writers  bool      `json:"w,omitempty"`
+	Unclosed bool      `json:"u,omitempty"`
+	Doubt    bool      `json:"d,omitempty"` // of an Unclosed one: it was closed, and the machine stopped
+	Since    time.Time `json:"t,omitzero"`
 }
 
 type changeRec struct {
@@ -179,7 +182,7 @@ func (f *File) payloadsLocked(p []payload) []payload {
 func (f *File) recLocked() *fileRec {
 	return &fileRec{
 		ID: f.id, Stage: f.cur.sf.ID(), Gen: f.gen.Load(), Print: f.print,
-		Flushed: f.flushed, Synced: f.synced, Unclosed: f.unclosed, Doubt: f.unclosed && f.doubt, Since: f.since,
+		Flushed: f.flushed, Synced: f.synced, Writers: f.open, Unclosed: f.unclosed, Doubt: f.unclosed && f.doubt, Since: f.since,
 	}
 }
 

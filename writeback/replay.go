@@ -177,7 +177,7 @@ func (rs *restoring) file(id uint64) (f *File, told []payload, err error) {
 		f.gen.Add(1)
 		f.synced = false
 	}
-	if !f.unclosed && (!r.Flushed || !same || doubt) {
+	if !f.unclosed && (!r.Flushed || r.Writers || !same || doubt) {
 		f.doubt = doubt && r.Flushed
 		f.unclosed, f.flushed = true, false
 		return f, []payload{{File: f.recLocked()}}, nil
