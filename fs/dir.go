@@ -14,7 +14,7 @@ type Attr struct {
 	Mode  iofs.FileMode // type bits, and 0444 or 0555
 	Size  int64
 	Mtime time.Time
-	// Atime and Ctime are zero where nobody set them: as Mtime.
+	// Atime and Ctime are zero where nobody knows better: as Mtime.
 	Atime, Ctime time.Time
 	Owner        *Owner // nil: the mount's
 	Writable     bool   // Mode's permission bits are to be shown as they are

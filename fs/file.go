@@ -218,6 +218,9 @@ func (b *binding) OpenRange(ctx context.Context, off, n int64, urgent bool) (io.
 	if b.v.pinned {
 		return nil, lost
 	}
+	if _, uerr := b.v.use(ctx); uerr != nil {
+		return nil, lost // it was never looked at: the base of a change of an earlier mount
+	}
 	if _, _, cerr := t.checking.do(ctx, b.v, b.v.check); cerr != nil {
 		return nil, lost
 	}

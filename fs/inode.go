@@ -59,7 +59,7 @@ func (m *overrides) change(s SetAttr, now time.Time) {
 	}
 	if s.UID != nil || s.GID != nil {
 		if m.owner == nil {
-			m.owner = &Owner{UID: noOwner, GID: noOwner}
+			m.owner = &Owner{UID: NoOwner, GID: NoOwner}
 		}
 		owner := *m.owner
 		if s.UID != nil {
@@ -77,9 +77,6 @@ func (m *overrides) change(s SetAttr, now time.Time) {
 		m.mtime, m.of = *s.Mtime, now
 	}
 }
-
-// noOwner in an Owner is the mount's, as -1 is for chown(2).
-const noOwner = 1<<32 - 1
 
 func (k *inode) size() int64 {
 	k.o.mu.Lock()

@@ -21,6 +21,10 @@ type Layers interface {
 	CreateRepo(ctx context.Context, repo hub.Repo) error
 }
 
+// NoOwner in an [Owner] is the mount's own user or group, as -1 is one not to
+// change for chown(2).
+const NoOwner = 1<<32 - 1
+
 // Owner is who chown(2) gave a file to.
 type Owner struct{ UID, GID uint32 }
 

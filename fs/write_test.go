@@ -423,6 +423,9 @@ func TestSetAttr(t *testing.T) {
 	}
 	check := func(n Node, mtime time.Time) {
 		t.Helper()
+		if a, err := n.Attr(t.Context()); err != nil || a.Owner == nil || a.Owner.GID != NoOwner {
+			t.Errorf("%+v, %v", a, err)
+		}
 		a, err := n.Attr(t.Context())
 		if err != nil || a.Mode.Perm() != mode || a.Owner == nil || a.Owner.UID != uid || !a.Mtime.Equal(mtime) {
 			t.Errorf("%+v, %v", a, err)
@@ -564,6 +567,39 @@ func TestMakeRepo(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 	if _, err := ns.Mkdir(t.Context(), "--", 0o755); !errors.Is(err, iofs.ErrInvalid) {
+		t.Error(err)
+	}
+}
+
+// TestContent opens the base of a change before anybody looked at its view,
+// also when its commit is gone since.
+func TestContent(t *testing.T) {
+	h := newFakeHub()
+	c := h.commit(repoAB, "main", day(1), someFiles)
+	tree := newTree(t, Options{Source: h})
+	ref := hub.Ref{Repo: repoAB, Revision: "main"}
+	p := writeback.Place{Snapshot: hub.Snapshot{Ref: ref, Commit: c}, Entry: hub.Entry{Path: "README.md", Size: 7, OID: blobID("# hello")}}
+	read := func() (string, error) {
+		s, err := tree.Content(t.Context(), p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		b := make([]byte, 7)
+		n, err := s.ReadAt(t.Context(), b, 0)
+		return string(b[:n]), err
+	}
+	h.commit(repoAB, "main", day(2), with(someFiles, "config.json", "{1}"))
+	h.set(func() { delete(h.commits, c) })
+	if got, err := read(); got != "# hello" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+	p.Entry.OID = blobID("never")
+	if _, err := read(); !errors.Is(err, hub.ErrConflict) {
+		t.Error(err)
+	}
+	p.Entry.OID = "x"
+	if _, err := tree.Content(t.Context(), p); !errors.Is(err, hub.ErrBadAnswer) {
 		t.Error(err)
 	}
 }

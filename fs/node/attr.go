@@ -27,8 +27,11 @@ const blockSize = 4096
 // two, old versions of find believe that there are no sub-directories.
 func (o owner) fill(out *fuse.Attr, a fs.Attr) {
 	uid, gid := o.uid, o.gid
-	if a.Owner != nil {
-		uid, gid = a.Owner.UID, a.Owner.GID
+	if a.Owner != nil && a.Owner.UID != fs.NoOwner {
+		uid = a.Owner.UID
+	}
+	if a.Owner != nil && a.Owner.GID != fs.NoOwner {
+		gid = a.Owner.GID
 	}
 	*out = fuse.Attr{
 		Ino:     a.Ino,
