@@ -145,6 +145,8 @@ func (h *writeHub) PullRequest(context.Context, hub.Repo, int) (hub.Proposal, er
 	return hub.Proposal{}, errors.ErrUnsupported
 }
 
+func (h *writeHub) PullRequests(context.Context, hub.Repo) ([]hub.Proposal, error) { return nil, nil }
+
 func (h *writeHub) SuperSquash(context.Context, hub.Ref, string) (hub.CommitID, error) {
 	return "", errors.ErrUnsupported
 }
