@@ -41,8 +41,10 @@ func (c *Client) OpenPullRequest(ctx context.Context, repo hub.Repo, title, desc
 	p, err := c.openPullRequest(ctx, k, repo, title, description)
 	if err != nil {
 		c.stats.failed(err)
+		return p, err
 	}
-	return p, err
+	p.Title, p.Description = title, description
+	return p, nil
 }
 
 func (c *Client) openPullRequest(ctx context.Context, k call, repo hub.Repo, title, description string) (hub.Proposal, error) {
@@ -103,28 +105,57 @@ func (c *Client) openPullRequest(ctx context.Context, k call, repo hub.Repo, tit
 // newestTalk returns the highest number of any discussion, and that of the
 // newest pull request after number since with this title, 0 for none.
 func (c *Client) newestTalk(ctx context.Context, k call, repo hub.Repo, title string, since int) (last, mine int, err error) {
-	ans, err := c.get(ctx, k, c.apiURL(repo, "/discussions?p=0&type=all&status=all&sort=recently-created"))
-	if err != nil {
-		return 0, 0, err
-	}
-	var body struct {
-		Discussions []struct {
-			Num         int    `json:"num"`
-			Title       string `json:"title"`
-			Status      string `json:"status"`
-			PullRequest bool   `json:"isPullRequest"`
-		} `json:"discussions"`
-	}
-	if err := ans.decode(k, &body); err != nil {
-		return 0, 0, err
-	}
-	for _, d := range body.Discussions {
+	talks, err := c.talks(ctx, k, repo)
+	for _, d := range talks {
 		last = max(last, d.Num)
 		if d.PullRequest && d.Num > since && d.Title == title && isOpen(d.Status) {
 			mine = max(mine, d.Num)
 		}
 	}
-	return last, mine, nil
+	return last, mine, err
+}
+
+// talk is a line of the list of discussions.
+type talk struct {
+	Num         int    `json:"num"`
+	Title       string `json:"title"`
+	Status      string `json:"status"`
+	PullRequest bool   `json:"isPullRequest"`
+}
+
+// talks is the first page of discussions, those opened last.
+func (c *Client) talks(ctx context.Context, k call, repo hub.Repo) ([]talk, error) {
+	ans, err := c.get(ctx, k, c.apiURL(repo, "/discussions?p=0&type=all&status=all&sort=recently-created"))
+	if err != nil {
+		return nil, err
+	}
+	var body struct {
+		Discussions []talk `json:"discussions"`
+	}
+	err = ans.decode(k, &body)
+	return body.Discussions, err
+}
+
+// PullRequests lists the pull requests that were opened last, of any state, a
+// page of them at most (hub-protocol §8).
+func (c *Client) PullRequests(ctx context.Context, repo hub.Repo) ([]hub.Proposal, error) {
+	k := call{op: "list the pull requests of", repo: repo}
+	if err := c.ready(k); err != nil {
+		return nil, err
+	}
+	talks, err := c.talks(ctx, k, repo)
+	if err != nil {
+		return nil, err
+	}
+	var out []hub.Proposal
+	for _, d := range talks {
+		if d.PullRequest && d.Num > 0 {
+			p := c.proposal(repo, d.Num, isOpen(d.Status))
+			p.Title = d.Title
+			out = append(out, p)
+		}
+	}
+	return out, nil
 }
 
 func isOpen(status string) bool { return status == "draft" || status == "open" }
@@ -160,8 +191,17 @@ func (c *Client) PullRequest(ctx context.Context, repo hub.Repo, num int) (hub.P
 	}
 	var body struct {
 		Num         int    `json:"num"`
+		Title       string `json:"title"`
 		Status      string `json:"status"`
 		PullRequest bool   `json:"isPullRequest"`
+		Events      []struct {
+			Type string `json:"type"`
+			Data struct {
+				Latest struct {
+					Raw string `json:"raw"`
+				} `json:"latest"`
+			} `json:"data"`
+		} `json:"events"`
 	}
 	if err := ans.decode(k, &body); err != nil {
 		return hub.Proposal{}, err
@@ -169,5 +209,13 @@ func (c *Client) PullRequest(ctx context.Context, repo hub.Repo, num int) (hub.P
 	if body.Num != num || !body.PullRequest || body.Status == "" {
 		return hub.Proposal{}, k.bad("discussion %d is no pull request", num)
 	}
-	return c.proposal(repo, num, isOpen(body.Status)), nil
+	p := c.proposal(repo, num, isOpen(body.Status))
+	p.Title = body.Title
+	for _, e := range body.Events {
+		if e.Type == "comment" { // the first is the description
+			p.Description = e.Data.Latest.Raw
+			break
+		}
+	}
+	return p, nil
 }

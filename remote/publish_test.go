@@ -414,7 +414,12 @@ func TestWithoutPermission(t *testing.T) {
 		// Opened first, committed to later: what a mount does.
 		p, err := c.OpenPullRequest(ctx, tiny, "From a mount", "Hfmount-Batch: 7")
 		must(t, err)
-		if p.Num != 2 || !p.Open || p.URL != "http://hub.test/acme/tiny/discussions/2" {
+		all, err := c.PullRequests(ctx, tiny)
+		must(t, err)
+		if len(all) != 2 || all[0].Num != p.Num || !all[0].Open || all[0].Title != "From a mount" || all[1].Num != 1 {
+			t.Errorf("pull requests %+v", all)
+		}
+		if p.Num != 2 || !p.Open || p.Title != "From a mount" || p.Description != "Hfmount-Batch: 7" || p.URL != "http://hub.test/acme/tiny/discussions/2" {
 			t.Errorf("%+v", p)
 		}
 		o := object(bytes.Repeat([]byte("x"), 1000))

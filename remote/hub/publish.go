@@ -153,6 +153,10 @@ type Proposal struct {
 	Num  int
 	URL  string // for people
 	Open bool   // neither merged nor closed; a draft is open
+	// Title is its title; Description is what it was opened with, where it was
+	// asked for by number and the Hub says it.
+	Title       string `json:",omitempty"`
+	Description string `json:",omitempty"`
 }
 
 // Ref is where commits to the pull request go.
