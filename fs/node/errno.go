@@ -118,7 +118,11 @@ func (c *complaints) report(ctx context.Context, op, name string, n syscall.Errn
 		return n
 	}
 	if c.fresh(op + "\x00" + name + "\x00" + err.Error()) {
-		c.log.Warn("request failed", "op", op, "name", name, "errno", n.Error(), "cause", err)
+		level := slog.LevelWarn
+		if n == syscall.EINVAL {
+			level = slog.LevelInfo // a name that the Hub would refuse: the caller's, not ours
+		}
+		c.log.Log(ctx, level, "request failed", "op", op, "name", name, "errno", n.Error(), "cause", err)
 	}
 	return n
 }
