@@ -10,6 +10,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -22,6 +23,17 @@ import (
 // still be applied: the Hub's proxies give up after 60 s (hub-protocol §6.6).
 const settleWait = 75 * time.Second
 
+// openWait is settleWait of a commit that opens a pull request. No parent
+// keeps a second one from being applied: rather late than twice.
+const openWait = 10 * time.Minute
+
+// forgetAfter is when a commit that is not on the branch was never made,
+// although the branch did not move.
+const forgetAfter = time.Hour
+
+// mostLost is how many answers an attempt loses before it is given up.
+const mostLost = 2
+
 // batch is the record of a commit, in the journal before its request is sent.
 // It is forgotten when the commit is settled: found on the branch, or
 // impossible, because the head is not its parent any more.
@@ -29,12 +41,15 @@ type batch struct {
 	ID      string       `json:"id"` // in the commit's description
 	Ref     hub.Ref      `json:"ref"`
 	PR      bool         `json:"pr,omitempty"`
+	Opens   bool         `json:"opens,omitempty"` // a pull request against Ref
+	After   int          `json:"after,omitempty"` // the last discussion before that
 	Parent  hub.CommitID `json:"parent"`
 	Sent    time.Time    `json:"sent"`
 	Summary string       `json:"summary"`
 	Paths   []batchPath  `json:"paths"`
 
 	lines []*line // of this process only
+	again bool    // it was sent before, and may be applied yet
 }
 
 // batchPath is one path of a batch.
@@ -70,13 +85,8 @@ func (j *job) commit(ctx context.Context, t target, parent hub.Snapshot, lines [
 		}
 	}
 	b := &batch{ID: uuid.NewString(), Ref: t.ref, PR: t.pr, Parent: parent.Commit, lines: lines}
-	message, err := j.text(lines)
-	if err != nil {
-		return "", err
-	}
-	c := hub.Commit{Parent: parent.Commit}
-	c.Summary, c.Description = compose(message, j.description, b.ID, q.policy)
-	b.Summary = c.Summary
+	b.Opens = t.opens
+	c := hub.Commit{Parent: parent.Commit, PullRequest: t.opens}
 	for _, l := range lines {
 		p := batchPath{Path: l.Path, Seq: l.seq, Content: l.content, LFS: l.lfs, Copied: l.copy}
 		if l.sealed != nil {
@@ -85,7 +95,53 @@ func (j *job) commit(ctx context.Context, t target, parent hub.Snapshot, lines [
 		b.Paths = append(b.Paths, p)
 		c.Ops = append(c.Ops, l.hubOp())
 	}
+	if t.opens {
+		open, err := q.hub.PullRequests(ctx, t.ref.Repo)
+		if err != nil {
+			return "", err
+		}
+		for _, p := range open {
+			b.After = max(b.After, p.Num)
+		}
+	}
+	if i := slices.IndexFunc(q.unsure, b.same); i >= 0 {
+		// It is the commit whose answer was lost: of all its requests one at most
+		// can be applied, and is known by the one name.
+		b.ID, b.After, b.again = q.unsure[i].ID, q.unsure[i].After, true
+		q.unsure[i] = b
+	}
+	c.Summary, c.Description = compose(j.text(lines), j.description, b.ID, q.policy)
+	b.Summary = c.Summary
 	return j.send(ctx, t, b, c)
+}
+
+// same reports whether two batches are the same commit.
+func (b *batch) same(o *batch) bool {
+	return b.Ref == o.Ref && b.PR == o.PR && b.Opens == o.Opens && b.Parent == o.Parent && slices.EqualFunc(b.Paths, o.Paths, batchPath.same)
+}
+
+func (p batchPath) same(o batchPath) bool {
+	if (p.Content == nil) != (o.Content == nil) || p.Content != nil && *p.Content != *o.Content {
+		return false
+	}
+	p.Content, o.Content = nil, nil
+	return p == o
+}
+
+// age is how long ago it was sent. A clock that went back makes it new.
+func (b *batch) age(now time.Time) time.Duration {
+	if b.Sent.After(now) {
+		b.Sent = now
+	}
+	return now.Sub(b.Sent)
+}
+
+// wait is how long after its request it may still be applied.
+func (b *batch) wait() time.Duration {
+	if b.Opens {
+		return openWait
+	}
+	return settleWait
 }
 
 func (l *line) hubOp() hub.Op {
@@ -99,14 +155,26 @@ func (l *line) hubOp() hub.Op {
 		if l.data != nil || l.sealed == nil {
 			return io.NopCloser(bytes.NewReader(l.data)), nil
 		}
-		return io.NopCloser(io.NewSectionReader(l.sealed.data, 0, l.content.Size)), nil
+		return sealedReader{io.NewSectionReader(l.sealed.data, 0, l.content.Size), l.sealed}, nil
 	}}
 }
 
+// sealedReader reads sealed bytes and then gives up their descriptor: a commit
+// has a thousand files.
+type sealedReader struct {
+	io.Reader
+	s *sealedBytes
+}
+
+func (r sealedReader) Close() error {
+	r.s.idle()
+	return nil
+}
+
 // text is the commit's message without our trailers.
-func (j *job) text(lines []*line) (string, error) {
+func (j *job) text(lines []*line) string {
 	message := j.message
-	if message == "" {
+	if strings.TrimSpace(message) == "" {
 		deleted := make(map[string]bool)
 		for _, l := range lines {
 			if l.Kind == Delete {
@@ -127,16 +195,19 @@ func (j *job) text(lines []*line) (string, error) {
 			deeds = append(deeds, d)
 		}
 		deeds = slices.DeleteFunc(deeds, func(d deed) bool { return d.op == "delete" && renamed[d.path] })
+		told := tell(deeds, j.q.policy, j.q.now())
 		var err error
-		if message, err = renderMessage(j.q.policy.Message, tell(deeds, j.q.policy, j.q.now())); err != nil {
-			return "", err
+		if message, err = renderMessage(j.q.policy.Message, told); err != nil {
+			// A template that fails for these changes must not keep them back.
+			j.q.log.Warn("the commit has the default message", "err", err)
+			message, _ = renderMessage("", told)
 		}
 	}
 	if j.of > 1 {
 		first, rest, _ := strings.Cut(strings.TrimSpace(message), "\n")
 		message = fmt.Sprintf("%s (part %d of %d)\n%s", first, j.parts+1, j.of, rest)
 	}
-	return message, nil
+	return message
 }
 
 // prepare brings to the Hub, or to memory, what the commit names.
@@ -149,11 +220,22 @@ func (j *job) prepare(ctx context.Context, t target, lines []*line) error {
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(4)
+	var mu sync.Mutex
+	failed := make(map[*line]error)
+	fail := func(l *line, err error) error {
+		if everybodys(err) {
+			return err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		failed[l] = err
+		return nil
+	}
 	for _, l := range missing {
 		g.Go(func() error {
 			data, err := j.bytes(gctx, l, mostInline)
 			if err != nil {
-				return err
+				return fail(l, err)
 			}
 			c := contentOfBytes(data)
 			l.data, l.content = data, &c
@@ -163,13 +245,19 @@ func (j *job) prepare(ctx context.Context, t target, lines []*line) error {
 	if err := g.Wait(); err != nil {
 		return err
 	}
+	if len(failed) > 0 {
+		return j.unableAll(failed)
+	}
 	for _, l := range lines {
 		if l.Kind != Put || !strings.EqualFold(path.Base(l.Path), "README.md") || path.Dir(l.Path) != "." || l.lfs {
 			continue
 		}
 		data, err := j.bytes(ctx, l, inlineBelow)
 		if err != nil {
-			return err
+			if err := fail(l, err); err != nil {
+				return err
+			}
+			return j.unableAll(failed)
 		}
 		if err := j.q.hub.CheckCard(ctx, t.ref.Repo.Type, data); err != nil {
 			return j.refused(err, []*line{l})
@@ -189,13 +277,13 @@ func (j *job) prepare(ctx context.Context, t target, lines []*line) error {
 			}
 			err := j.q.uploads.upload(gctx, t.ref, l.Path, *l.content, src)
 			if errors.Is(err, hub.ErrRefused) {
-				j.q.mu.Lock()
+				mu.Lock()
 				refused, reasons = append(refused, l), append(reasons, err)
-				j.q.mu.Unlock()
+				mu.Unlock()
 				return nil
 			}
 			if err != nil {
-				return fmt.Errorf("upload %s: %w", l.Path, err)
+				return fail(l, fmt.Errorf("upload %s: %w", l.Path, err))
 			}
 			return nil
 		})
@@ -204,6 +292,9 @@ func (j *job) prepare(ctx context.Context, t target, lines []*line) error {
 		return err
 	}
 	var again error
+	if len(failed) > 0 {
+		again = j.unableAll(failed)
+	}
 	for i, l := range refused {
 		if again = j.refused(reasons[i], []*line{l}); !errors.Is(again, errAgain) {
 			return again
@@ -212,9 +303,23 @@ func (j *job) prepare(ctx context.Context, t target, lines []*line) error {
 	return again
 }
 
+// unableAll is unable of several.
+func (j *job) unableAll(failed map[*line]error) error {
+	for l, err := range failed {
+		j.unable(l.item, err)
+	}
+	return errAgain
+}
+
 // send makes the request and settles what came of it.
 func (j *job) send(ctx context.Context, t target, b *batch, c hub.Commit) (hub.CommitID, error) {
 	q := j.q
+	defer func() {
+		// It is known what became of it, or written down that it is not.
+		q.mu.Lock()
+		q.posted = false
+		q.mu.Unlock()
+	}()
 	for busy := 0; ; busy++ {
 		q.mu.Lock()
 		if ctx.Err() != nil {
@@ -232,27 +337,33 @@ func (j *job) send(ctx context.Context, t target, b *batch, c hub.Commit) (hub.C
 		committed, err := q.hub.Commit(ctx, t.ref, c)
 		if err == nil {
 			q.pace.took(len(b.Paths), time.Since(start))
-			q.unsure = append(q.unsure, b) // until it is delivered to the journal
+			q.doubt(b) // until it is delivered to the journal
 			return committed.ID, j.made(ctx, t, b, committed)
 		}
 		if !nothingDone(err) {
 			q.pace.took(len(b.Paths), max(time.Since(start), slowCommit))
-			q.unsure = append(q.unsure, b)
+			q.doubt(b)
 			q.log.Warn("the answer to a commit was lost", "batch", b.ID, "err", err)
 			if ctx.Err() != nil {
 				return "", context.Cause(ctx)
 			}
-			found, serr := q.settle(ctx, b, true)
+			found, serr := q.settle(ctx, b)
 			switch {
 			case serr != nil:
 				return "", serr
 			case found != nil:
-				return found.ID, j.made(ctx, t, b, q.committedAs(t.ref.Repo, *found))
+				return found.ID, j.made(ctx, t, b, *found)
+			}
+			if j.lost++; j.lost >= mostLost {
+				return "", err
 			}
 			return "", errAgain
 		}
-		if ferr := q.forget(b); ferr != nil {
-			return "", ferr
+		// An earlier request for the same commit may be why this one fails.
+		if !b.again {
+			if ferr := q.forget(b); ferr != nil {
+				return "", ferr
+			}
 		}
 		switch {
 		case errors.Is(err, hub.ErrBusy) && busy < 6:
@@ -265,7 +376,10 @@ func (j *job) send(ctx context.Context, t target, b *batch, c hub.Commit) (hub.C
 			// Somebody deleted a path between the look and the commit.
 			return "", j.again(ctx, err)
 		case errors.Is(err, hub.ErrRefused):
-			q.uploads.forget(b.lines)
+			if q.uploads.forget(b.lines) && !j.asked {
+				j.asked = true
+				return "", errAgain
+			}
 			return "", j.refused(err, b.lines)
 		default:
 			return "", err
@@ -347,95 +461,23 @@ func (j *job) made(ctx context.Context, t target, b *batch, c hub.Committed) err
 	if !t.pr {
 		q.lineage.grew(b.Parent, c.ID)
 	}
+	if c.PullRequest != nil {
+		if err := q.opened(*c.PullRequest, b.Parent); err != nil {
+			return err
+		}
+	}
 	return j.finish(ctx, t, c, b.Summary, b.lines, b)
 }
 
-func (q *Queue) committedAs(repo hub.Repo, e hub.LogEntry) hub.Committed {
-	return hub.Committed{ID: e.ID, URL: q.hub.CommitURL(repo, e.ID)}
+// doubt takes a batch among those that are not settled.
+func (q *Queue) doubt(b *batch) {
+	if !slices.Contains(q.unsure, b) {
+		q.unsure = append(q.unsure, b)
+	}
 }
 
 // forget drops a batch that is settled.
 func (q *Queue) forget(b *batch) error {
 	q.unsure = slices.DeleteFunc(q.unsure, func(o *batch) bool { return o == b })
 	return q.l.keep(b.key(), nil, false)
-}
-
-// settle looks for a batch whose answer was lost. It returns its commit, or nil
-// with no error if it was not made: then it is forgotten if it cannot be made
-// any more, else kept in unsure, in case it is applied very late: a commit on
-// the same parent then fails, and settleAll finds out why.
-func (q *Queue) settle(ctx context.Context, b *batch, wait bool) (*hub.LogEntry, error) {
-	for pause := 2 * time.Second; ; pause = min(2*pause, 20*time.Second) {
-		found, over, err := q.find(ctx, b)
-		if err != nil || found != nil {
-			return found, err
-		}
-		if over {
-			return nil, q.forget(b)
-		}
-		left := settleWait - q.now().Sub(b.Sent)
-		if left <= 0 {
-			return nil, nil
-		}
-		if !wait {
-			return nil, &unsettledError{left}
-		}
-		if err := sleep(ctx, min(pause, left)); err != nil {
-			return nil, err
-		}
-	}
-}
-
-// unsettledError is a batch that may be applied yet.
-type unsettledError struct{ left time.Duration }
-
-func (e *unsettledError) Error() string {
-	return fmt.Sprintf("the Hub has not said yet whether the last commit was made (up to %s more)", e.left.Round(time.Second))
-}
-func (e *unsettledError) Unwrap() error { return hub.ErrUncertain }
-
-// find looks for the batch between the head and its parent; over is set when it
-// is not there and the head has left the parent.
-func (q *Queue) find(ctx context.Context, b *batch) (found *hub.LogEntry, over bool, err error) {
-	for limit := 50; ; limit *= 10 {
-		entries, err := q.hub.Log(ctx, b.Ref, limit)
-		if errors.Is(err, hub.ErrRevisionNotFound) || errors.Is(err, hub.ErrRepoNotFound) {
-			return nil, true, nil // what is gone takes no commit
-		}
-		if err != nil {
-			return nil, false, err
-		}
-		for i, e := range entries {
-			if batchOf(e) == b.ID {
-				return &e, false, nil
-			}
-			if e.ID == b.Parent {
-				return nil, i > 0, nil
-			}
-		}
-		if len(entries) < limit || limit >= 50_000 {
-			return nil, true, nil // the parent is gone: the history was rewritten
-		}
-	}
-}
-
-// settleAll settles every batch that was not, oldest first.
-func (q *Queue) settleAll(ctx context.Context, wait bool) error {
-	for _, b := range slices.Clone(q.unsure) {
-		if slices.ContainsFunc(q.landings, func(d *delivery) bool { return d.batch == b }) {
-			continue
-		}
-		found, err := q.settle(ctx, b, wait)
-		if err != nil {
-			return err
-		}
-		if found == nil {
-			continue
-		}
-		t := target{ref: b.Ref, pr: b.PR}
-		if err := q.recovered(ctx, t, b, q.committedAs(b.Ref.Repo, *found)); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -24,23 +24,37 @@ type job struct {
 	description string
 	commits     *[]hub.Committed
 
-	group    map[string][]*item // by path: the selected changes of its group
+	groups   []group
+	group    map[string]*group // by path: the selected changes of its group
 	sealed   map[*item]sealedBytes
 	finished map[*item]bool // landed, or set aside
 	landed   map[*item]bool
-	why      map[string]Change
-	toPR     []*item       // our side of conflicts
-	proposal *hub.Proposal // where it went
-	raced    bool          // something was removed or replaced meanwhile
-	tries    int           // of heads that moved away
-	parts    int           // commits made so far
-	of       int           // commits planned, 0 if unknown
+	aside    map[*group]bool // wholly
+	why      map[string]setAside
+	toPR     map[*item]bool  // our side of conflicts
+	pulled   map[*group]bool // that it is of
+	proposal *hub.Proposal   // where it went
+	raced    bool            // something was removed or replaced meanwhile
+	alone    bool            // a group at a time: the Hub refuses one and does not say which
+	asked    bool            // anew which objects the Hub has
+	tries    int             // of heads that moved away
+	lost     int             // answers, of commits that were not made
+	parts    int             // commits made so far
+	of       int             // commits planned, 0 if unknown
+}
+
+// setAside is why a change was left out of a run.
+type setAside struct {
+	seq    uint64
+	State  State
+	Reason string
 }
 
 // target is where a job's commits go.
 type target struct {
-	ref hub.Ref
-	pr  bool // a pull request of ours
+	ref   hub.Ref
+	pr    bool // a pull request of ours
+	opens bool // ref is the branch that the commit opens one against
 }
 
 // line is one change on its way into a commit.
@@ -75,16 +89,18 @@ var errAgain = errors.New("the commit has to be built again")
 // the changes after everything was delivered and settled.
 func (j *job) run(ctx context.Context, selected []*item) error {
 	q := j.q
-	j.group = make(map[string][]*item)
-	for _, g := range groupItems(selected) {
-		for _, it := range g.items {
-			j.group[it.Path] = g.items
+	j.groups = groupItems(selected)
+	j.group = make(map[string]*group)
+	for i := range j.groups {
+		for _, it := range j.groups[i].items {
+			j.group[it.Path] = &j.groups[i]
 		}
 	}
 	j.sealed = make(map[*item]sealedBytes)
 	j.finished, j.landed = make(map[*item]bool), make(map[*item]bool)
-	j.why = make(map[string]Change)
-	j.toPR = nil
+	j.why, j.aside = make(map[string]setAside), make(map[*group]bool)
+	j.toPR, j.pulled = make(map[*item]bool), make(map[*group]bool)
+	j.raced = false
 	defer func() {
 		for _, s := range j.sealed {
 			s.release()
@@ -116,8 +132,12 @@ func (j *job) run(ctx context.Context, selected []*item) error {
 	}
 	err := j.publish(ctx, target{ref: q.branch()}, branch)
 	if err == nil {
-		pr = append(pr, j.remaining(j.toPR)...)
-		err = j.publishPR(ctx, pr)
+		for _, it := range branch {
+			if j.toPR[it] {
+				pr = append(pr, it)
+			}
+		}
+		err = j.publishPR(ctx, j.remaining(pr))
 	}
 	if err != nil && errors.Is(context.Cause(ctx), errDiscarded) {
 		return errDiscarded
@@ -151,6 +171,9 @@ func (j *job) publish(ctx context.Context, t target, items []*item) error {
 		if len(items) == 0 {
 			return nil
 		}
+		if t.pr {
+			t = j.q.prTarget()
+		}
 		err := j.once(ctx, t, items)
 		if !errors.Is(err, errAgain) {
 			return err
@@ -164,6 +187,11 @@ func (j *job) publish(ctx context.Context, t target, items []*item) error {
 // once builds on the present head and sends.
 func (j *job) once(ctx context.Context, t target, items []*item) error {
 	q := j.q
+	// The bytes first: files that are not ready are no reason to ask the Hub.
+	lines, err := j.seal(ctx, items)
+	if err != nil || len(lines) == 0 {
+		return err
+	}
 	head, err := j.head(ctx, t, items)
 	if err != nil {
 		return err
@@ -173,10 +201,6 @@ func (j *job) once(ctx context.Context, t target, items []*item) error {
 			return err
 		}
 	}
-	lines, err := j.seal(ctx, items)
-	if err != nil {
-		return err
-	}
 	if lines, err = j.meetHead(ctx, t, head, lines); err != nil || len(lines) == 0 {
 		return err
 	}
@@ -185,6 +209,10 @@ func (j *job) once(ctx context.Context, t target, items []*item) error {
 		if err != nil || held {
 			return err
 		}
+	}
+	if j.alone {
+		g := j.group[lines[0].Path]
+		lines = slices.DeleteFunc(lines, func(l *line) bool { return j.group[l.Path] != g })
 	}
 	if lines, err = j.modes(ctx, t, lines); err != nil || len(lines) == 0 {
 		return err
@@ -197,7 +225,10 @@ func (j *job) once(ctx context.Context, t target, items []*item) error {
 		}
 	}
 	parent := head.Commit
-	for len(parts) > 0 {
+	for first := true; len(parts) > 0; first = false {
+		if t.opens && !first {
+			return errAgain // the rest goes where the first commit went
+		}
 		// The pace may have changed with the commit before.
 		chunks := split(parts, &q.pace)
 		j.of = j.parts + len(chunks)
@@ -220,6 +251,9 @@ func (j *job) once(ctx context.Context, t target, items []*item) error {
 		}
 		lines, parts = restLines, restParts
 	}
+	if j.alone {
+		return errAgain // the next group
+	}
 	return nil
 }
 
@@ -228,6 +262,7 @@ func (j *job) once(ctx context.Context, t target, items []*item) error {
 func (j *job) seal(ctx context.Context, items []*item) ([]*line, error) {
 	var mu sync.Mutex
 	open := make(map[*item]bool)
+	failed := make(map[*item]error)
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(2)
 	var local []*item
@@ -247,10 +282,12 @@ func (j *job) seal(ctx context.Context, items []*item) ([]*line, error) {
 				j.sealed[it] = s
 			case errors.Is(err, staging.ErrWriters), errors.Is(err, staging.ErrChanged):
 				open[it] = true
-			case errors.Is(err, ErrRaced), errors.Is(err, iofs.ErrNotExist):
+			case errors.Is(err, ErrRaced), errors.Is(err, iofs.ErrNotExist) && j.q.edited(it):
 				vanished[it] = true // removed or replaced since the look
-			default:
+			case everybodys(err):
 				return fmt.Errorf("%s: %w", it.Path, err)
+			default:
+				failed[it] = err
 			}
 			return nil
 		})
@@ -268,6 +305,9 @@ func (j *job) seal(ctx context.Context, items []*item) ([]*line, error) {
 		j.raced = true
 		j.setAside(it, Pending, "")
 		delete(j.why, it.Path)
+	}
+	for it, err := range failed {
+		j.unable(it, err)
 	}
 	var lines []*line
 	pending := slices.DeleteFunc(slices.Clone(items), func(it *item) bool { return j.landed[it] })
@@ -292,29 +332,58 @@ func (j *job) seal(ctx context.Context, items []*item) ([]*line, error) {
 	return lines, nil
 }
 
+// edited reports whether a change is another one by now, or none.
+func (q *Queue) edited(it *item) bool {
+	return !slices.ContainsFunc(q.l.items(), func(o *item) bool { return o.Path == it.Path && o.seq == it.seq })
+}
+
 // setAside leaves a change out of this run. One that nobody asked for leaves
 // its whole group out: a unit is not committed in part.
 func (j *job) setAside(it *item, s State, reason string) {
-	c := it.Change
-	c.State, c.Reason = s, reason
-	j.why[it.Path] = c
+	j.why[it.Path] = setAside{it.seq, s, reason}
 	j.finished[it] = true
-	if j.auto || s == Conflict {
-		for _, other := range j.group[it.Path] {
-			j.finished[other] = true
+	g := j.group[it.Path]
+	if !j.auto && s != Conflict || j.aside[g] {
+		return
+	}
+	j.aside[g] = true
+	for _, other := range g.items {
+		j.finished[other] = true
+	}
+}
+
+// unable sets aside a change whose own bytes are the trouble: no reason to keep
+// the others back.
+func (j *job) unable(it *item, err error) {
+	j.setAside(it, Pending, err.Error())
+	j.q.note(fmt.Errorf("%s: %w", it.Path, err), it.Path)
+}
+
+// everybodys reports whether an error met at one path would be met at any other,
+// too.
+func everybodys(err error) bool {
+	for _, kind := range []error{
+		context.Canceled, context.DeadlineExceeded, errClosed, errDiscarded, hub.ErrUnavailable, hub.ErrOffline, hub.ErrUncertain, hub.ErrLimited,
+		hub.ErrUnauthorized, hub.ErrBadToken, hub.ErrGated, hub.ErrForbidden, hub.ErrRepoNotFound,
+	} {
+		if errors.Is(err, kind) {
+			return true
 		}
 	}
+	return false
 }
 
 // refuse sets paths aside that the Hub will not have.
 func (j *job) refuse(lines []*line, reason string) error {
-	for _, l := range lines {
+	paths := make([]string, len(lines))
+	for i, l := range lines {
+		paths[i] = l.Path
 		j.setAside(l.item, Refused, reason)
 		if err := j.q.l.mark(l.seq, l.Path, Refused, reason); err != nil {
 			return err
 		}
-		j.q.note(&hub.RefusedError{Message: reason, Paths: []string{l.Path}}, l.Path)
 	}
+	j.q.note(&hub.RefusedError{Message: reason, Paths: paths}, paths...)
 	return errAgain
 }
 
@@ -324,11 +393,21 @@ func (j *job) refused(err error, lines []*line) error {
 	if !errors.As(err, &r) {
 		return err
 	}
+	about := make(map[string]bool, len(r.Paths))
+	for _, p := range r.Paths {
+		about[p] = true
+	}
 	var named []*line
+	one := true
 	for _, l := range lines {
-		if slices.Contains(r.Paths, l.Path) {
+		if about[l.Path] {
 			named = append(named, l)
 		}
+		one = one && j.group[l.Path] == j.group[lines[0].Path]
+	}
+	if len(named) == 0 && !one && !j.alone {
+		j.alone = true
+		return errAgain
 	}
 	if len(named) == 0 {
 		named = lines

@@ -2,10 +2,16 @@ package writeback
 
 import (
 	"context"
-	"fmt"
+	"slices"
 
 	"hfmount/remote/hub"
 )
+
+// guarded is a change that the guard holds, and why this one.
+type guarded struct {
+	seq uint64
+	why string
+}
 
 // guard judges the lines and reports whether it holds them.
 func (j *job) guard(ctx context.Context, head hub.Snapshot, lines []*line) (bool, error) {
@@ -31,8 +37,10 @@ func (j *job) guard(ctx context.Context, head hub.Snapshot, lines []*line) (bool
 			if what == "" && l.sealed != nil {
 				data := make([]byte, min(l.content.Size, secretScan))
 				n, err := l.sealed.data.ReadAt(data, 0)
+				l.sealed.idle()
 				if n < len(data) && err != nil {
-					return false, fmt.Errorf("%s: %w", l.Path, err)
+					j.unable(l.item, err)
+					return false, errAgain
 				}
 				what = secretContent(data[:n])
 			}
@@ -79,16 +87,25 @@ func (j *job) guard(ctx context.Context, head hub.Snapshot, lines []*line) (bool
 	}
 	text := "the guard: " + why
 	paths := make([]string, 0, len(lines))
+	for _, l := range lines {
+		paths = append(paths, l.Path)
+	}
+	slices.Sort(paths)
+	// What is wrong with the batch is said once, at its first path, and what is
+	// wrong with a path at that path.
+	reasons := map[string]string{paths[0]: text}
+	for _, s := range in.Secrets {
+		reasons[s.Path] = "the guard: it looks like a secret (" + s.What + ") and the repository is public"
+	}
 	q.mu.Lock()
 	known := q.guardText == text && len(q.guarded) > 0
 	for _, l := range lines {
-		q.guarded[l.Path] = l.seq
-		paths = append(paths, l.Path)
+		q.guarded[l.Path] = guarded{l.seq, reasons[l.Path]}
 	}
 	q.guardText = text
 	q.mu.Unlock()
 	for _, l := range lines {
-		j.setAside(l.item, Held, text)
+		j.setAside(l.item, Held, reasons[l.Path])
 	}
 	if !known {
 		q.event(Event{Kind: "held", Text: text, Hint: "`hfmount commit --yes` commits it, `hfmount discard` drops it", Paths: paths})

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
+	"strings"
 
 	"hfmount/remote/hub"
 )
@@ -15,14 +17,14 @@ import (
 func (j *job) head(ctx context.Context, t target, items []*item) (hub.Snapshot, error) {
 	q := j.q
 	s, err := q.hub.Resolve(ctx, t.ref)
-	if err == nil || t.pr {
+	if err == nil || t.pr && !t.opens {
 		return s, err
 	}
 	q.mu.Lock()
 	fresh := q.last == nil
 	q.mu.Unlock()
 	switch {
-	case errors.Is(err, hub.ErrRevisionNotFound) && q.policy.CreateBranch && fresh:
+	case errors.Is(err, hub.ErrRevisionNotFound) && q.policy.CreateBranch && fresh && !t.pr:
 		at := hub.CommitID("")
 		for _, it := range items {
 			if at = it.Base.Commit; at != "" {
@@ -80,7 +82,7 @@ func (n *lineage) grew(parent, c hub.CommitID) {
 func (q *Queue) checkBases(ctx context.Context, ref hub.Ref, head hub.Snapshot, items []*item) error {
 	need := make(map[hub.CommitID]bool)
 	for _, it := range items {
-		if c := it.Base.Commit; c != "" && c != head.Commit {
+		if c := q.replaced(it.Base.Commit); c != "" && c != head.Commit {
 			need[c] = true
 		}
 	}
@@ -144,6 +146,10 @@ func (j *job) meetHead(ctx context.Context, t target, head hub.Snapshot, lines [
 	if err != nil {
 		return nil, err
 	}
+	began, err := j.prBegan(ctx, t, head, lines)
+	if err != nil {
+		return nil, err
+	}
 	deleted := make(map[string]bool)
 	for _, l := range lines {
 		if l.Kind == Delete {
@@ -154,7 +160,7 @@ func (j *job) meetHead(ctx context.Context, t target, head hub.Snapshot, lines [
 	for _, l := range lines {
 		base := l.Base.Entry
 		if t.pr {
-			base = q.prBase(l.Path, there[l.Path])
+			base = q.prBase(l, there[l.Path], began)
 		}
 		l.there = there[l.Path]
 		verdict := meet(l.content, base, l.there)
@@ -197,37 +203,56 @@ func (j *job) meetHead(ctx context.Context, t target, head hub.Snapshot, lines [
 			return nil, err
 		}
 	}
-	for _, l := range clashes {
-		if err := j.clash(t, l); err != nil {
-			return nil, err
-		}
+	if err := j.clash(t, clashes); err != nil {
+		return nil, err
 	}
-	return slices.DeleteFunc(on, func(l *line) bool { return j.finished[l.item] || slices.Contains(j.toPR, l.item) && !t.pr }), nil
+	return slices.DeleteFunc(on, func(l *line) bool { return j.finished[l.item] || j.toPR[l.item] && !t.pr }), nil
 }
 
-// clash sends a conflict where the policy says.
-func (j *job) clash(t target, l *line) error {
+// clash sends conflicts where the policy says.
+func (j *job) clash(t target, lines []*line) error {
 	q := j.q
-	if !t.pr && q.policy.OnConflict == ConflictPR && !q.forkless && q.branch().Rev() == hub.DefaultRevision {
-		for _, it := range j.remaining(j.group[l.Path]) {
-			if !slices.Contains(j.toPR, it) {
-				j.toPR = append(j.toPR, it)
-			}
+	q.mu.Lock()
+	pr := !t.pr && q.policy.OnConflict == ConflictPR && !q.forkless && !strings.HasPrefix(q.branch().Rev(), "refs/")
+	q.mu.Unlock()
+	if !pr {
+		items := make([]*item, len(lines))
+		for i, l := range lines {
+			items[i] = l.item
 		}
+		return j.conflict(items)
+	}
+	for _, l := range lines {
+		g := j.group[l.Path]
+		if j.pulled[g] {
+			continue
+		}
+		j.pulled[g] = true
+		for _, it := range j.remaining(g.items) {
+			j.toPR[it] = true
+		}
+	}
+	return nil
+}
+
+// conflict keeps changes local that somebody else's contradict.
+func (j *job) conflict(items []*item) error {
+	if len(items) == 0 {
 		return nil
 	}
-	return j.conflict(l.item)
-}
-
-// conflict keeps a change local that somebody else's contradicts.
-func (j *job) conflict(it *item) error {
 	const why = "changed on the Hub too"
-	j.setAside(it, Conflict, why)
-	if err := j.q.l.mark(it.seq, it.Path, Conflict, why); err != nil {
-		return err
+	for _, it := range items {
+		j.setAside(it, Conflict, why)
+		if err := j.q.l.mark(it.seq, it.Path, Conflict, why); err != nil {
+			return err
+		}
+	}
+	text := items[0].Path + " was " + why
+	if n := len(items); n > 1 {
+		text = fmt.Sprintf("%s and %d more were %s", items[0].Path, n-1, why)
 	}
 	j.q.event(Event{
-		Kind: "conflict", Text: it.Path + " was " + why, Paths: []string{it.Path},
+		Kind: "conflict", Text: text, Paths: pathsOf(items),
 		Hint: "`hfmount discard` takes theirs; a mount with --on-conflict=ours or =pr commits ours",
 	})
 	return nil
@@ -236,11 +261,11 @@ func (j *job) conflict(it *item) error {
 // lookUp returns what the head has at the paths of lines, and at the
 // directories above those that are new.
 func (j *job) lookUp(ctx context.Context, t target, head hub.Snapshot, lines []*line) (map[string]*hub.Entry, error) {
-	there := make(map[string]*hub.Entry, len(lines))
+	known := make(map[string]*hub.Entry, len(lines))
 	ask := make(map[string]bool)
 	for _, l := range lines {
 		if !t.pr && l.Base.Commit == head.Commit {
-			there[l.Path] = l.Base.Entry
+			known[l.Path] = l.Base.Entry
 			continue
 		}
 		ask[l.Path] = true
@@ -251,22 +276,18 @@ func (j *job) lookUp(ctx context.Context, t target, head hub.Snapshot, lines []*
 		}
 	}
 	if len(ask) == 0 {
-		return there, nil
+		return known, nil
 	}
 	paths := make([]string, 0, len(ask))
 	for p := range ask {
 		paths = append(paths, p)
 	}
 	slices.Sort(paths)
-	for chunk := range slices.Chunk(paths, 500) {
-		entries, err := j.q.hub.Paths(ctx, head, chunk)
-		if err != nil {
-			return nil, err
-		}
-		for _, e := range entries {
-			there[e.Path] = &e
-		}
+	there, err := j.q.entries(ctx, head, paths)
+	if err != nil {
+		return nil, err
 	}
+	maps.Copy(there, known)
 	return there, nil
 }
 

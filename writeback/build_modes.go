@@ -19,8 +19,12 @@ func (j *job) modes(ctx context.Context, t target, lines []*line) ([]*line, erro
 		}
 		if l.Path == attributesName {
 			data, err := j.bytes(ctx, l, inlineBelow)
-			if err != nil {
+			switch {
+			case everybodys(err):
 				return nil, err
+			case err != nil:
+				j.unable(l.item, err)
+				return nil, errAgain
 			}
 			attributes = data
 		}
@@ -49,9 +53,9 @@ func (j *job) modes(ctx context.Context, t target, lines []*line) ([]*line, erro
 // all yields the changes of the run that the Hub does not have yet.
 func (j *job) all() func(yield func(*item) bool) {
 	return func(yield func(*item) bool) {
-		for path, g := range j.group {
-			for _, it := range g {
-				if it.Path == path && !j.landed[it] && !yield(it) {
+		for _, g := range j.groups {
+			for _, it := range g.items {
+				if !j.landed[it] && !yield(it) {
 					return
 				}
 			}
@@ -62,7 +66,7 @@ func (j *job) all() func(yield func(*item) bool) {
 // preupload asks about one group. If the Hub refuses all of it because of one,
 // that one is found by halving.
 func (j *job) preupload(ctx context.Context, t target, lines []*line, attributes []byte) error {
-	p := hub.Preupload{Attributes: attributes, Ignore: []byte{}}
+	p := hub.Preupload{Attributes: attributes, Ignore: []byte{}, PullRequest: t.opens}
 	if j.q.policy.Gitignore {
 		p.Ignore = nil
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -39,11 +40,36 @@ type fakeHub struct {
 	slow     time.Duration // of a commit
 	slowPut  time.Duration // of an upload
 
+	squashFault string // of the next squash
+	prFault     string // of the next pull request
+	asked       map[string]int
+	quietly     string        // a path that commits are refused for, without its name
+	slowRead    time.Duration // of ReadAll
+	descriptors int           // the most that were open during a request
+
 	posts    int
 	uploaded []string // paths are not known here: SHA-256
 	broken   []string // uploads that were cancelled
 	branched []string
 	squashes int
+}
+
+func (h *fakeHub) countDescriptors() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.countDescriptorsLocked()
+}
+
+func (h *fakeHub) countDescriptorsLocked() {
+	if open, err := os.ReadDir("/proc/self/fd"); err == nil {
+		h.descriptors = max(h.descriptors, len(open))
+	}
+}
+
+func (h *fakeHub) count(what string) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.asked[what]
 }
 
 type fakeCommit struct {
@@ -60,6 +86,7 @@ func newFakeHub(t testing.TB, files map[string]string) *fakeHub {
 	h := &fakeHub{
 		t: t, branches: make(map[string]hub.CommitID), commits: make(map[hub.CommitID]*fakeCommit),
 		content: make(map[string][]byte), objects: make(map[string]bool), refused: make(map[string]string), ignored: make(map[string]bool),
+		asked: make(map[string]int),
 	}
 	h.push("main", "initial commit", files)
 	return h
@@ -153,6 +180,7 @@ func (h *fakeHub) snapshot(ref hub.Ref) (hub.Snapshot, *fakeCommit, error) {
 func (h *fakeHub) Resolve(ctx context.Context, ref hub.Ref) (hub.Snapshot, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.asked["resolve"]++
 	s, _, err := h.snapshot(ref)
 	return s, err
 }
@@ -197,6 +225,12 @@ func (h *fakeHub) ListAll(ctx context.Context, s hub.Snapshot, dir string) ([]hu
 
 func (h *fakeHub) ReadAll(ctx context.Context, s hub.Snapshot, e hub.Entry, limit int64) ([]byte, error) {
 	h.mu.Lock()
+	slow := h.slowRead
+	h.mu.Unlock()
+	if slow > 0 {
+		time.Sleep(slow)
+	}
+	h.mu.Lock()
 	defer h.mu.Unlock()
 	if e.Size > limit {
 		return nil, fmt.Errorf("%s is too large", e.Path)
@@ -211,11 +245,20 @@ func (h *fakeHub) ReadAll(ctx context.Context, s hub.Snapshot, e hub.Entry, limi
 	return data, nil
 }
 
-func (h *fakeHub) MayWrite(ctx context.Context, repo hub.Repo) error { return nil }
+func (h *fakeHub) MayWrite(ctx context.Context, repo hub.Repo) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.noWrite {
+		return hub.ErrForbidden
+	}
+	return nil
+}
 
 func (h *fakeHub) Preupload(ctx context.Context, ref hub.Ref, p hub.Preupload) ([]hub.UploadMode, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.asked["preupload"]++
+	h.countDescriptorsLocked()
 	if len(p.Files) > 256 {
 		h.t.Errorf("%d files in one preupload", len(p.Files))
 	}
@@ -282,6 +325,7 @@ func (h *fakeHub) CheckCard(ctx context.Context, t hub.RepoType, readme []byte) 
 func (h *fakeHub) Commit(ctx context.Context, ref hub.Ref, c hub.Commit) (hub.Committed, error) {
 	h.mu.Lock()
 	h.posts++
+	defer h.countDescriptors()
 	for i, op := range c.Ops { // the request's body, as it is sent now
 		if op.Data == nil {
 			continue
@@ -292,6 +336,9 @@ func (h *fakeHub) Commit(ctx context.Context, ref hub.Ref, c hub.Commit) (hub.Co
 			return hub.Committed{}, err
 		}
 		data, err := io.ReadAll(r)
+		if err == nil {
+			err = r.Close()
+		}
 		if err != nil {
 			h.mu.Unlock()
 			return hub.Committed{}, err
@@ -353,11 +400,16 @@ func (h *fakeHub) apply(ref hub.Ref, c hub.Commit) (hub.Committed, error) {
 	if err != nil {
 		return hub.Committed{}, err
 	}
-	if h.noWrite && !strings.HasPrefix(ref.Rev(), "refs/pr/") {
+	if h.noWrite && !strings.HasPrefix(ref.Rev(), "refs/pr/") && !c.PullRequest || c.PullRequest && h.noPR {
 		return hub.Committed{}, hub.ErrForbidden
 	}
-	if c.Summary == "" || c.Parent == "" || c.PullRequest {
-		h.t.Errorf("a commit with summary %q, parent %q, pull request %v", c.Summary, c.Parent, c.PullRequest)
+	if c.Summary == "" || c.Parent == "" {
+		h.t.Errorf("a commit with summary %q, parent %q", c.Summary, c.Parent)
+	}
+	if c.PullRequest {
+		if head = h.commits[c.Parent]; head == nil || strings.HasPrefix(ref.Rev(), "refs/") {
+			return hub.Committed{}, hub.ErrRevisionNotFound
+		}
 	}
 	if c.Parent != head.id {
 		return hub.Committed{}, hub.ErrConflict
@@ -373,6 +425,9 @@ func (h *fakeHub) apply(ref hub.Ref, c hub.Commit) (hub.Committed, error) {
 		}
 		seen[op.Path] = true
 		next.changed = append(next.changed, op.Path)
+		if h.quietly != "" && op.Path == h.quietly {
+			return hub.Committed{}, &hub.RefusedError{Message: "something is wrong"}
+		}
 		if why := h.refused[op.Path]; why != "" {
 			return hub.Committed{}, &hub.RefusedError{Message: why, Paths: []string{op.Path}}
 		}
@@ -417,8 +472,22 @@ func (h *fakeHub) apply(ref hub.Ref, c hub.Commit) (hub.Committed, error) {
 	}
 	slices.Sort(next.changed)
 	h.commits[next.id] = next
+	done := hub.Committed{ID: next.id, URL: h.CommitURL(ref.Repo, next.id)}
+	if c.PullRequest {
+		p := h.newPR(c.Summary, c.Description)
+		done.PullRequest = &p
+		ref.Revision = p.Ref()
+	}
 	h.branches[ref.Rev()] = next.id
-	return hub.Committed{ID: next.id, URL: h.CommitURL(ref.Repo, next.id)}, nil
+	return done, nil
+}
+
+// newPR is called with h.mu.
+func (h *fakeHub) newPR(title, description string) hub.Proposal {
+	n := len(h.prs) + 1
+	p := &hub.Proposal{Num: n, URL: fmt.Sprintf("https://hub/ada/tiny/discussions/%d", n), Open: true, Title: title, Description: description}
+	h.prs = append(h.prs, p)
+	return *p
 }
 
 func seenPut(ops []hub.Op, p string) bool {
@@ -428,6 +497,7 @@ func seenPut(ops []hub.Op, p string) bool {
 func (h *fakeHub) Log(ctx context.Context, ref hub.Ref, limit int) ([]hub.LogEntry, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.asked["log"]++
 	_, c, err := h.snapshot(ref)
 	if err != nil {
 		return nil, err
@@ -466,11 +536,30 @@ func (h *fakeHub) OpenPullRequest(ctx context.Context, repo hub.Repo, title, des
 	if len(title) < 3 || len(title) > 200 {
 		h.t.Errorf("a pull request's title of %d bytes", len(title))
 	}
-	n := len(h.prs) + 1
-	p := &hub.Proposal{Num: n, URL: fmt.Sprintf("https://hub/ada/tiny/discussions/%d", n), Open: true}
-	h.prs = append(h.prs, p)
+	fault := h.prFault
+	h.prFault = ""
+	if fault == "lost" {
+		return hub.Proposal{}, hub.ErrUncertain
+	}
+	p := h.newPR(title, description)
 	h.branches[p.Ref()] = h.branches["main"]
-	return *p, nil
+	if fault == "apply-500" {
+		return hub.Proposal{}, hub.ErrUncertain
+	}
+	return p, nil
+}
+
+func (h *fakeHub) PullRequests(ctx context.Context, repo hub.Repo) ([]hub.Proposal, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var out []hub.Proposal
+	for _, p := range h.prs {
+		q := *p
+		q.Description = ""
+		out = append(out, q)
+	}
+	slices.Reverse(out)
+	return out, nil
 }
 
 func (h *fakeHub) PullRequest(ctx context.Context, repo hub.Repo, num int) (hub.Proposal, error) {
@@ -486,10 +575,19 @@ func (h *fakeHub) SuperSquash(ctx context.Context, ref hub.Ref, message string) 
 	if err != nil {
 		return "", err
 	}
-	c := &fakeCommit{id: newID(), title: message, time: time.Now(), files: head.files}
+	fault := h.squashFault
+	h.squashFault = ""
+	if fault == "lost" {
+		return "", hub.ErrUncertain
+	}
+	title, about, _ := strings.Cut(message, "\n")
+	c := &fakeCommit{id: newID(), title: title, about: about, time: time.Now(), files: head.files}
 	h.commits[c.id] = c
 	h.branches[ref.Rev()] = c.id
 	h.squashes++
+	if fault == "apply-500" {
+		return "", hub.ErrUncertain
+	}
 	return c.id, nil
 }
 

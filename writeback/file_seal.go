@@ -50,7 +50,7 @@ func (l *Layer) seal(ctx context.Context, f *File) (sealedBytes, error) {
 		case err != nil:
 			return sealedBytes{}, err
 		case g == nil:
-			return l.pinned(s, gen), nil
+			return l.pinned(f, s, gen), nil
 		case s == nil: // somebody else's
 			if err := g.wait(ctx); err != nil {
 				return sealedBytes{}, err
@@ -112,7 +112,7 @@ func (f *File) endSeal(ctx context.Context, s *stage, g *sealing, gen uint64) (s
 		}
 		return sealedBytes{}, err
 	}
-	return l.pinned(s, gen), nil
+	return l.pinned(f, s, gen), nil
 }
 
 // sealedLocked takes a seal over and pins it. Both locks are held.
@@ -147,11 +147,19 @@ func (f *File) sealedLocked(s *stage, sum staging.Sealed, gen uint64) uint64 {
 	return gen
 }
 
-// pinned hands out a sealed stage with a reference and a pin.
-func (l *Layer) pinned(s *stage, gen uint64) sealedBytes {
+// pinned hands out a sealed stage of a file, nil for a copy of its own, with a
+// reference and a pin.
+func (l *Layer) pinned(f *File, s *stage, gen uint64) sealedBytes {
 	var once sync.Once
 	return sealedBytes{
 		Sealed: *s.sealed, gen: gen, path: s.sf.Path(), data: stageReader{s},
+		idle: func() {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			if f == nil || f.cur == s && f.handles == 0 {
+				_ = s.sf.Idle() // it was only read
+			}
+		},
 		release: func() {
 			once.Do(func() {
 				l.mu.Lock()
@@ -194,7 +202,7 @@ func (l *Layer) sealCopy(ctx context.Context, f *File) (sealedBytes, error) {
 	}
 	c.sealed = &sum
 	c.pins++
-	return l.pinned(c, gen), nil
+	return l.pinned(nil, c, gen), nil
 }
 
 // stageReader reads sealed bytes, which are local.

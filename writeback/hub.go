@@ -40,6 +40,8 @@ type Hub interface {
 	// OpenPullRequest makes a draft that branches from main.
 	OpenPullRequest(ctx context.Context, repo hub.Repo, title, description string) (hub.Proposal, error)
 	PullRequest(ctx context.Context, repo hub.Repo, num int) (hub.Proposal, error)
+	// PullRequests lists those that were opened last, of any state.
+	PullRequests(ctx context.Context, repo hub.Repo) ([]hub.Proposal, error)
 	// SuperSquash makes the branch's history one commit.
 	SuperSquash(ctx context.Context, ref hub.Ref, message string) (hub.CommitID, error)
 	// CommitURL is the address of a commit for people.

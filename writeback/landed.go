@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"time"
 
 	"hfmount/remote/hub"
 )
@@ -15,6 +17,7 @@ type delivery struct {
 	changes []landedChange
 	batch   *batch // nil if the Hub had the content already
 	release []func()
+	tried   time.Time // first
 }
 
 // finish takes lines off the job that the target has: by a commit of ours, or
@@ -60,11 +63,7 @@ func (j *job) finish(ctx context.Context, t target, c hub.Committed, summary str
 		if l.sealed == nil || l.data != nil || l.copy || !l.content.is(ch.base.Entry) {
 			continue
 		}
-		k := len(d.changes) - 1
-		d.landing.Files = append(d.landing.Files, LandedFile{
-			Path: l.Path, Content: l.content.id(ch.base.Entry.LFS()), Staged: l.sealed.path,
-			Adopted: func() { d.changes[k].adopted = true },
-		})
+		d.hand(len(d.changes)-1, l.sealed)
 	}
 	q.landings = append(q.landings, d)
 	if err := q.deliver(ctx); err != nil {
@@ -72,9 +71,39 @@ func (j *job) finish(ctx context.Context, t target, c hub.Committed, summary str
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		q.note(err, "")
+		q.note(err)
 	}
 	return nil
+}
+
+// hand offers the local bytes of a change to the view, which takes them into the
+// cache.
+func (d *delivery) hand(i int, s *sealedBytes) {
+	ch := &d.changes[i]
+	c, path := s.content(), ch.path
+	d.landing.Files = append(d.landing.Files, LandedFile{
+		Path: path, Content: c.id(ch.base.Entry.LFS()), Staged: s.path, Adopted: func() { d.changes[i].adopted = true },
+	})
+}
+
+// hand offers the bytes of the last change of a delivery, if they are local, at
+// rest, and those that the Hub has.
+func (q *Queue) hand(ctx context.Context, d *delivery, it *item, c *content) {
+	ch := &d.changes[len(d.changes)-1]
+	if it == nil || it.File == nil || it.seq != ch.seq || ch.copied || c == nil {
+		return
+	}
+	s, err := q.uploads.sealOne(ctx, it)
+	if err != nil {
+		return // it is being written to, or is another one's by now
+	}
+	if s.content() != *c || !c.is(ch.base.Entry) {
+		s.release()
+		return
+	}
+	ch.gen = s.gen
+	d.release = append(d.release, s.release)
+	d.hand(len(d.changes)-1, &s)
 }
 
 // tellMade shows a commit in status and tells about it.
@@ -108,24 +137,55 @@ func (q *Queue) deliver(ctx context.Context) error {
 		}
 		if q.hooks.Landed != nil {
 			if err := q.hooks.Landed(ctx, d.landing); err != nil {
-				return fmt.Errorf("show commit %s: %w", d.landing.Commit.ID.Short(), err)
+				if d.tried.IsZero() {
+					d.tried = q.now()
+				}
+				if q.now().Sub(d.tried) < lostAfter || !q.lost(ctx, d) {
+					return fmt.Errorf("show commit %s: %w", d.landing.Commit.ID.Short(), err)
+				}
+				// Its changes stay, on the bases they have: what they meet on the
+				// new history decides what becomes of them.
+				q.log.Warn("a commit was taken off the branch", "commit", d.landing.Commit.ID)
+				if err := q.settled(d); err != nil {
+					return err
+				}
+				continue
 			}
 		}
 		if err := q.l.landed(d.changes); err != nil {
 			return err
 		}
-		q.landings = q.landings[1:]
-		for _, r := range d.release {
-			r()
-		}
-		if d.batch != nil {
-			if err := q.forget(d.batch); err != nil {
-				return err
-			}
+		if err := q.settled(d); err != nil {
+			return err
 		}
 		q.l.drained()
 	}
 	return nil
+}
+
+// settled takes the first delivery off the list.
+func (q *Queue) settled(d *delivery) error {
+	q.landings = q.landings[1:]
+	for _, r := range d.release {
+		r()
+	}
+	if d.batch == nil {
+		return nil
+	}
+	return q.forget(d.batch)
+}
+
+// lostAfter is how long the view may fail to show a commit before the branch is
+// asked whether it still has it.
+const lostAfter = time.Minute
+
+// lost reports whether a commit is on its branch no more.
+func (q *Queue) lost(ctx context.Context, d *delivery) bool {
+	entries, err := q.hub.Log(ctx, d.landing.Ref, 1000)
+	if errors.Is(err, hub.ErrRevisionNotFound) || errors.Is(err, hub.ErrRepoNotFound) {
+		return true
+	}
+	return err == nil && !slices.ContainsFunc(entries, func(e hub.LogEntry) bool { return e.ID == d.landing.Commit.ID })
 }
 
 // recovered finishes a batch that was found on the Hub after its answer was
@@ -143,11 +203,18 @@ func (q *Queue) recovered(ctx context.Context, t target, b *batch, c hub.Committ
 	if err := q.tellMade(t, c, b.Summary, lines); err != nil {
 		return err
 	}
-	if !t.pr {
-		q.lineage.grew(b.Parent, c.ID)
+	if c.PullRequest != nil {
+		if err := q.opened(*c.PullRequest, b.Parent); err != nil {
+			return err
+		}
 	}
 	if t.pr {
 		return q.joinedPR(ctx, c, lines, b)
+	}
+	q.lineage.grew(b.Parent, c.ID)
+	local := make(map[string]*item)
+	for _, it := range q.items() {
+		local[it.Path] = it
 	}
 	d := &delivery{batch: b, landing: Landing{Commit: c, Ref: t.ref}}
 	for i, l := range lines {
@@ -157,10 +224,11 @@ func (q *Queue) recovered(ctx context.Context, t target, b *batch, c hub.Committ
 		}
 		d.changes = append(d.changes, ch)
 		d.landing.Paths = append(d.landing.Paths, l.Path)
+		q.hand(ctx, d, local[l.Path], l.content)
 	}
 	q.landings = append(q.landings, d)
 	if err := q.deliver(ctx); err != nil && !errors.Is(err, context.Canceled) {
-		q.note(err, "")
+		q.note(err)
 	}
 	return nil
 }

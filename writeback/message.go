@@ -127,13 +127,9 @@ func shorten(path string) string {
 func compose(message, description, batch string, p Policy) (summary, body string) {
 	summary, rest, _ := strings.Cut(strings.TrimSpace(message), "\n")
 	summary = strings.TrimSpace(summary)
-	if len(summary) > maxSummary {
-		cut := maxSummary
-		for !utf8.RuneStart(summary[cut]) {
-			cut--
-		}
-		rest = "…" + summary[cut:] + "\n" + rest
-		summary = summary[:cut] + "…"
+	if short := cutText(summary, maxSummary); short != summary {
+		rest = "…" + summary[len(short):] + "\n" + rest
+		summary = short + "…"
 	}
 	var b strings.Builder
 	for _, s := range []string{rest, description} {
@@ -152,6 +148,17 @@ func compose(message, description, batch string, p Policy) (summary, body string
 	return summary, b.String()
 }
 
+// cutText is the beginning of a text, at most so many bytes of it.
+func cutText(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	for most > 0 && !utf8.RuneStart(s[most]) {
+		most--
+	}
+	return s[:most]
+}
+
 func oneLine(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f {
@@ -162,12 +169,14 @@ func oneLine(s string) string {
 }
 
 // batchOf returns the batch a commit of the log was made for, "" for those of
-// others.
+// others. The last trailer counts: what stands before it is the user's text,
+// which may quote another commit's.
 func batchOf(e hub.LogEntry) string {
+	batch := ""
 	for line := range strings.Lines(e.Description) {
 		if id, ok := strings.CutPrefix(strings.TrimSpace(line), batchTrailer); ok {
-			return strings.TrimSpace(id)
+			batch = strings.TrimSpace(id)
 		}
 	}
-	return ""
+	return batch
 }

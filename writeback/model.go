@@ -84,7 +84,9 @@ type Change struct {
 	Target string // of a Symlink
 	Base   Base
 	// Was is the path it was renamed from, for people.
-	Was    string
+	Was string
+	// Moved is a Delete of an old name that another change's Was names.
+	Moved  bool
 	State  State
 	Reason string    // of Held, Blocked, Refused, Conflict, InPR (its URL), LocalOnly
 	Since  time.Time // of the last close, rename, unlink, mkdir or truncate

@@ -64,6 +64,7 @@ func (it *item) remote() bool {
 type group struct {
 	units []string // sorted
 	items []*item  // sorted by path
+	has   map[string]bool
 }
 
 // groupItems makes groups of changes, sorted by their first unit.
@@ -101,10 +102,11 @@ func groupItems(items []*item) []group {
 		root := find(unit)
 		g := groups[root]
 		if g == nil {
-			g = &group{}
+			g = &group{has: make(map[string]bool)}
 			groups[root] = g
 		}
-		if !slices.Contains(g.units, unit) {
+		if !g.has[unit] {
+			g.has[unit] = true
 			g.units = append(g.units, unit)
 		}
 		g.items = append(g.items, it)

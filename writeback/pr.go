@@ -6,6 +6,10 @@ import (
 	"fmt"
 	iofs "io/fs"
 	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
 
 	"hfmount/remote/hub"
 )
@@ -14,6 +18,9 @@ import (
 type prState struct {
 	Proposal hub.Proposal      `json:"proposal"`
 	Paths    map[string]prPath `json:"paths"`
+	Began    hub.CommitID      `json:"began,omitempty"`  // what its branch stood at
+	Head     hub.CommitID      `json:"head,omitempty"`   // our last commit in it
+	Others   bool              `json:"others,omitempty"` // somebody else commits to it too
 }
 
 // prPath is what the pull request has at a path; no content is a delete.
@@ -43,23 +50,79 @@ func (q *Queue) prPaths() int {
 }
 
 // prBase is what a path should be in the pull request if nobody else commits
-// to it: what we put there, or whatever its branch began with.
-func (q *Queue) prBase(path string, there *hub.Entry) *hub.Entry {
+// to it: what we put there, or what its branch began with.
+func (q *Queue) prBase(l *line, there *hub.Entry, began map[string]*hub.Entry) *hub.Entry {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	p, ok := q.pr.Paths[path]
-	switch {
-	case !ok:
-		return there
-	case p.Content == nil:
-		return nil
+	if q.pr != nil {
+		if p, ok := q.pr.Paths[l.Path]; ok {
+			if p.Content == nil {
+				return nil
+			}
+			return p.Content.entry(l.Path, p.LFS)
+		}
 	}
-	return p.Content.entry(path, p.LFS)
+	if began == nil || sameEntry(l.Base.Entry, there) {
+		return there
+	}
+	return began[l.Path]
+}
+
+// prBegan is what the pull request began with at the paths that are new to it;
+// nil as long as nobody else commits to it.
+func (j *job) prBegan(ctx context.Context, t target, head hub.Snapshot, lines []*line) (map[string]*hub.Entry, error) {
+	q := j.q
+	q.mu.Lock()
+	st := q.pr
+	if !t.pr || st == nil || st.Began == "" {
+		q.mu.Unlock()
+		return nil, nil
+	}
+	st.Others = st.Others || head.Commit != st.Head && (st.Head != "" || head.Commit != st.Began)
+	var ask []string
+	for _, l := range lines {
+		if _, ok := st.Paths[l.Path]; !ok {
+			ask = append(ask, l.Path)
+		}
+	}
+	others := st.Others
+	q.mu.Unlock()
+	if !others {
+		return nil, nil
+	}
+	return q.entries(ctx, snapshotAt(t.ref, st.Began), ask)
+}
+
+// entries looks up any number of paths.
+func (q *Queue) entries(ctx context.Context, s hub.Snapshot, paths []string) (map[string]*hub.Entry, error) {
+	out := make(map[string]*hub.Entry, len(paths))
+	for chunk := range slices.Chunk(paths, 500) {
+		entries, err := q.hub.Paths(ctx, s, chunk)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			out[e.Path] = &e
+		}
+	}
+	return out, nil
+}
+
+// prTarget is where commits to the pull request go: to its own branch, or, if
+// there is none yet, to the branch it will be opened against.
+func (q *Queue) prTarget() target {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.pr == nil {
+		return target{ref: q.branch(), pr: true, opens: true}
+	}
+	return target{ref: hub.Ref{Repo: q.branch().Repo, Revision: q.pr.Proposal.Ref()}, pr: true}
 }
 
 // publishPR commits items to the pull request, which is opened if there is
-// none. It is opened by a request of its own, so that a lost answer to a
-// commit never makes a second one (hub-protocol §6.5).
+// none: against main by a request of its own, against another branch by the
+// first commit (hub-protocol §6.5, §8). Either is known again by its trailer if
+// the answer is lost.
 func (j *job) publishPR(ctx context.Context, items []*item) error {
 	if len(items) == 0 {
 		return nil
@@ -78,48 +141,133 @@ func (j *job) publishPR(ctx context.Context, items []*item) error {
 			if len(st.Paths) > 0 {
 				return j.closedPR(items, st)
 			}
-			st = nil // everything in it is settled: another may be opened
+			// Everything in it is settled: another may be opened.
+			st = nil
+			q.mu.Lock()
+			q.pr = nil
+			q.mu.Unlock()
 		}
 	}
-	if st == nil {
-		title := "Changes from hfmount"
-		if q.policy.Host != "" {
-			title += " on " + oneLine(q.policy.Host)
-		}
-		description := "Changes made through a mount; later ones follow."
-		if conflict {
-			description = "These files were changed here and on the branch at the same time."
-		}
-		p, err := q.hub.OpenPullRequest(ctx, q.branch().Repo, title[:min(len(title), maxSummary)], description)
-		switch {
-		case errors.Is(err, iofs.ErrPermission) && conflict:
-			q.forkless = true
-			for _, it := range j.remaining(items) {
-				if err := j.conflict(it); err != nil {
-					return err
-				}
-			}
-			return nil
-		case err != nil:
-			return fmt.Errorf("open a pull request: %w", err)
-		}
-		st = &prState{Proposal: p, Paths: make(map[string]prPath)}
-		q.mu.Lock()
-		q.pr = st
-		q.mu.Unlock()
-		if err := q.l.keep("pr", st, true); err != nil {
-			return err
-		}
-		if conflict {
-			q.event(Event{Kind: "conflict", Text: "files that were changed on the Hub too go into a pull request", Paths: pathsOf(items), URL: p.URL})
-		}
+	var err error
+	if st == nil && q.branch().Rev() == hub.DefaultRevision {
+		err = q.openPR(ctx, conflict)
 	}
-	if conflict {
+	if err == nil {
+		err = j.publish(ctx, q.prTarget(), items)
+	}
+	q.mu.Lock()
+	st = q.pr
+	if st != nil && conflict {
 		p := st.Proposal
 		j.proposal = &p
 	}
-	ref := hub.Ref{Repo: q.branch().Repo, Revision: st.Proposal.Ref()}
-	return j.publish(ctx, target{ref: ref, pr: true}, items)
+	none := st == nil && conflict && errors.Is(err, iofs.ErrPermission)
+	if none {
+		q.forkless = true
+	}
+	q.mu.Unlock()
+	if none {
+		return j.conflict(j.remaining(items))
+	}
+	return err
+}
+
+// openingKey is that of the record of a pull request that is being opened.
+const openingKey = "opening"
+
+// opening is a pull request whose request may have been answered.
+type opening struct {
+	ID    string    `json:"id"` // in its description
+	Title string    `json:"title"`
+	After int       `json:"after"` // the last one before
+	At    time.Time `json:"at"`
+}
+
+// openPR opens the pull request against main.
+func (q *Queue) openPR(ctx context.Context, conflict bool) error {
+	repo := q.branch().Repo
+	all, err := q.hub.PullRequests(ctx, repo)
+	if err != nil {
+		return err
+	}
+	if o := q.opening; o != nil {
+		for _, p := range all {
+			if p.Num <= o.After || !p.Open || p.Title != o.Title {
+				continue
+			}
+			if p, err = q.hub.PullRequest(ctx, repo, p.Num); err != nil {
+				return err
+			}
+			if p.Description == "" || strings.Contains(p.Description, o.ID) {
+				return q.openedMain(ctx, p)
+			}
+		}
+		if o.At.After(q.now()) {
+			o.At = q.now() // by a clock that went back
+		}
+		if left := settleWait - q.now().Sub(o.At); left > 0 {
+			return &unsettledError{left}
+		}
+	}
+	o := &opening{ID: uuid.NewString(), Title: "Changes from hfmount", At: q.now()}
+	if q.policy.Host != "" {
+		o.Title += " on " + oneLine(q.policy.Host)
+	}
+	o.Title = cutText(o.Title, maxSummary)
+	for _, p := range all {
+		o.After = max(o.After, p.Num)
+	}
+	description := "Changes made through a mount; later ones follow."
+	if conflict {
+		description = "These files were changed here and on the branch at the same time."
+	}
+	if err := q.l.keep(openingKey, o, true); err != nil {
+		return err
+	}
+	q.opening = o
+	p, err := q.hub.OpenPullRequest(ctx, repo, o.Title, description+"\n\n"+batchTrailer+o.ID)
+	if err == nil {
+		return q.openedMain(ctx, p)
+	}
+	if nothingDone(err) {
+		q.opening = nil
+		if err := q.l.keep(openingKey, nil, false); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("open a pull request: %w", err)
+}
+
+// openedMain takes note of a pull request that branched from main.
+func (q *Queue) openedMain(ctx context.Context, p hub.Proposal) error {
+	s, err := q.hub.Resolve(ctx, hub.Ref{Repo: q.branch().Repo, Revision: p.Ref()})
+	if err != nil {
+		return err // it will be found again
+	}
+	if err := q.opened(p, s.Commit); err != nil {
+		return err
+	}
+	q.opening = nil
+	return q.l.keep(openingKey, nil, false)
+}
+
+// opened takes note of a pull request that began at a commit.
+func (q *Queue) opened(p hub.Proposal, at hub.CommitID) error {
+	p.Description = ""
+	st := &prState{Proposal: p, Paths: make(map[string]prPath), Began: at}
+	q.mu.Lock()
+	if q.pr != nil && q.pr.Proposal.Num == p.Num {
+		st = q.pr
+	}
+	q.pr = st
+	q.mu.Unlock()
+	if err := q.l.keep("pr", st, true); err != nil {
+		return err
+	}
+	if !q.policy.CreatePR {
+		q.event(Event{Kind: "conflict", Text: "files that were changed on the Hub too go into a pull request", URL: p.URL})
+	}
+	return nil
 }
 
 // closedPR keeps changes local whose pull request takes no more commits.
@@ -147,14 +295,17 @@ func pathsOf(items []*item) []string {
 // layer: the mount shows our side.
 func (q *Queue) joinedPR(ctx context.Context, c hub.Committed, lines []*line, b *batch) error {
 	q.mu.Lock()
-	if q.pr == nil {
+	st := q.pr
+	if st == nil {
 		q.mu.Unlock()
-		return nil
+		return errors.New("the pull request of a commit is not known")
 	}
 	for _, l := range lines {
-		q.pr.Paths[l.Path] = prPath{Content: l.content, LFS: l.lfs}
+		st.Paths[l.Path] = prPath{Content: l.content, LFS: l.lfs}
 	}
-	st := q.pr
+	if b != nil {
+		st.Head = c.ID
+	}
 	q.mu.Unlock()
 	if err := q.l.keep("pr", st, true); err != nil {
 		return err
@@ -169,7 +320,7 @@ func (q *Queue) joinedPR(ctx context.Context, c hub.Committed, lines []*line, b 
 			return err
 		}
 		if q.hooks.Landed != nil {
-			l := Landing{Commit: c, Ref: b.Ref}
+			l := Landing{Commit: c, Ref: hub.Ref{Repo: b.Ref.Repo, Revision: st.Proposal.Ref()}}
 			for _, p := range b.Paths {
 				l.Paths = append(l.Paths, p.Path)
 			}
@@ -217,15 +368,9 @@ func (q *Queue) checkPR(ctx context.Context) error {
 	if err != nil || head.Commit == seen {
 		return err
 	}
-	there := make(map[string]*hub.Entry)
-	for chunk := range slices.Chunk(paths, 500) {
-		entries, err := q.hub.Paths(ctx, head, chunk)
-		if err != nil {
-			return err
-		}
-		for _, e := range entries {
-			there[e.Path] = &e
-		}
+	there, err := q.entries(ctx, head, paths)
+	if err != nil {
+		return err
 	}
 	d := &delivery{landing: Landing{Commit: hub.Committed{ID: head.Commit, URL: q.hub.CommitURL(q.branch().Repo, head.Commit)}, Ref: q.branch()}}
 	bases := make(map[string]Base)
@@ -242,6 +387,7 @@ func (q *Queue) checkPR(ctx context.Context) error {
 		if it.State == InPR {
 			d.changes = append(d.changes, landedChange{path: path, seq: it.seq, gen: it.gen, base: base})
 			d.landing.Paths = append(d.landing.Paths, path)
+			q.hand(ctx, d, it, p.Content)
 		} else {
 			bases[path] = base
 		}

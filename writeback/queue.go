@@ -32,6 +32,7 @@ type Queue struct {
 	now    func() time.Time
 	log    *slog.Logger
 	budget *budget
+	began  time.Time
 
 	work     chan struct{} // holds one token
 	pace     pace
@@ -39,10 +40,14 @@ type Queue struct {
 	unsure   []*batch    // sent, and nobody knows; oldest first
 	landings []*delivery // on the Hub, and the view does not show them yet
 	since    hub.CommitID
-	ours     map[string]bool // batches of this process
-	unsquash string          // why the history is not squashed any more
-	prSeen   hub.CommitID    // the head at which the pull request's paths were compared
-	forkless bool            // no permission to open pull requests
+	ours     map[string]bool               // batches of this process
+	unsquash string                        // why the history is not squashed any more
+	squashed *squashRecord                 // a squash whose answer was lost
+	away     map[hub.CommitID]hub.CommitID // commits that our own squashes replaced, and by which
+	prNext   time.Time                     // of the next look at what the branch has of it
+	prSeen   hub.CommitID                  // the head at which the pull request's paths were compared
+	denied   bool                          // the last attempt had no permission
+	opening  *opening                      // a pull request that may have been opened
 
 	kick  chan struct{}
 	again chan struct{}
@@ -50,8 +55,8 @@ type Queue struct {
 	uploads uploads
 
 	mu        sync.Mutex
-	pr        *prState          // what went into the pull request
-	guarded   map[string]uint64 // by path: the change the guard holds
+	pr        *prState           // what went into the pull request
+	guarded   map[string]guarded // by path: what the guard holds
 	guardText string
 	blocked   string          // why nothing can be committed at all
 	busy      map[string]bool // closed, but found open or mapped by the last attempt
@@ -64,6 +69,8 @@ type Queue struct {
 	running   bool
 	first     map[string]time.Time // by path: the first close since its last commit
 	copied    map[*File]time.Time  // the Mtime that the last sealed copy had
+	paused    map[string]pause     // by path: what keeps its group from automatic attempts
+	forkless  bool                 // no permission to open pull requests
 	notBefore time.Time            // of the next automatic attempt
 	failures  int
 	tick      time.Time // the next of the scheduled mode
@@ -85,12 +92,13 @@ func newQueue(o QueueOptions, l local) (*Queue, error) {
 		layer: o.Layer, l: l, hub: o.Hub, policy: o.Policy, key: l.identity(), hooks: o.Hooks, public: o.Public,
 		now: o.Now, log: o.Logger,
 		work: make(chan struct{}, 1), kick: make(chan struct{}, 1), again: make(chan struct{}, 1),
-		ours: make(map[string]bool), guarded: make(map[string]uint64), flight: make(map[string]bool), busy: make(map[string]bool),
+		ours: make(map[string]bool), away: make(map[hub.CommitID]hub.CommitID), paused: make(map[string]pause), guarded: make(map[string]guarded), flight: make(map[string]bool), busy: make(map[string]bool),
 		holds: make(map[*Hold]bool), copied: make(map[*File]time.Time), first: make(map[string]time.Time),
 	}
 	if q.now == nil {
 		q.now = time.Now
 	}
+	q.began = q.now()
 	if q.log == nil {
 		q.log = slog.New(slog.DiscardHandler)
 	}
@@ -126,12 +134,27 @@ func (q *Queue) restore() error {
 		q.ours[b.ID] = true
 	}
 	sortBatches(q.unsure)
-	for key, raw := range q.l.kept("pr") {
+	if raw, ok := q.l.kept(openingKey)[openingKey]; ok {
+		st := new(opening)
+		if err := json.Unmarshal(raw, st); err != nil {
+			return fmt.Errorf("the journal's %s: %w", openingKey, err)
+		}
+		q.opening = st
+	}
+	if raw, ok := q.l.kept("pr")["pr"]; ok {
 		st := new(prState)
+		if err := json.Unmarshal(raw, st); err != nil {
+			return fmt.Errorf("the journal's pr: %w", err)
+		}
+		q.pr = st
+	}
+	for key, raw := range q.l.kept(squashKey) {
+		st := new(squashRecord)
 		if err := json.Unmarshal(raw, st); err != nil {
 			return fmt.Errorf("the journal's %s: %w", key, err)
 		}
-		q.pr = st
+		q.squashed = st
+		q.ours[st.ID] = true
 	}
 	for key, raw := range q.l.kept("last") {
 		c := new(CommitInfo)
@@ -146,7 +169,7 @@ func (q *Queue) restore() error {
 		if err := json.Unmarshal(raw, &h); err != nil {
 			return fmt.Errorf("the journal's %s: %w", key, err)
 		}
-		for _, it := range q.l.items() {
+		for _, it := range q.items() {
 			if it.remote() && !it.Since.Before(h.Since) && it.State != Unclosed {
 				if err := q.l.mark(it.seq, it.Path, Held, "hfmount run was interrupted"); err != nil {
 					return err
@@ -171,10 +194,25 @@ func (q *Queue) Kick() {
 
 // poke makes Run look again, without forgetting errors.
 func (q *Queue) poke() {
-	select {
-	case q.again <- struct{}{}:
-	default:
+	for _, c := range []chan struct{}{q.again, q.uploads.again} {
+		select {
+		case c <- struct{}{}:
+		default:
+		}
 	}
+}
+
+// items is the layer's changes. Of an earlier process, whose clock may have
+// been ahead, none is later than the beginning of this one.
+func (q *Queue) items() []*item {
+	items := q.l.items()
+	now := q.now()
+	for _, it := range items {
+		if it.Since.After(now) {
+			it.Since = q.began
+		}
+	}
+	return items
 }
 
 // acquire takes the token of work; the caller calls release.
@@ -213,7 +251,8 @@ func (q *Queue) branch() hub.Ref { return q.key.Ref }
 // look is the changes as of now, without those that are on the Hub and only
 // wait for the view to show them.
 func (q *Queue) look() []*item {
-	items := q.l.items()
+	items := q.items()
+	q.follow(items)
 	q.remember(items)
 	if len(q.landings) == 0 {
 		return items
@@ -259,6 +298,11 @@ func (q *Queue) remember(items []*item) {
 	for p := range q.busy {
 		if !present[p] {
 			delete(q.busy, p)
+		}
+	}
+	for p := range q.paused {
+		if !present[p] {
+			delete(q.paused, p)
 		}
 	}
 	for f := range q.copied {

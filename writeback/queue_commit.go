@@ -48,7 +48,7 @@ func (q *Queue) Commit(ctx context.Context, r CommitRequest) (Outcome, error) {
 // commit is Commit of the changes that only picks, of all if it is nil.
 func (q *Queue) commit(ctx context.Context, r CommitRequest, only func(*item) bool) (Outcome, error) {
 	var out Outcome
-	began := q.l.items()
+	began := q.items()
 	if err := q.awaitReleases(ctx, only); err != nil {
 		return out, err
 	}
@@ -65,7 +65,7 @@ func (q *Queue) commit(ctx context.Context, r CommitRequest, only func(*item) bo
 	} else {
 		q.poke()
 		if ctx.Err() == nil && !errors.Is(err, errDiscarded) {
-			q.note(err, "")
+			q.note(err)
 		}
 		return out, fmt.Errorf("commit: %w", err)
 	}
@@ -73,7 +73,7 @@ func (q *Queue) commit(ctx context.Context, r CommitRequest, only func(*item) bo
 }
 
 func (q *Queue) explicit(ctx context.Context, j *job, r CommitRequest, only func(*item) bool) error {
-	for {
+	for raced := 0; ; {
 		if err := q.deliver(ctx); err != nil {
 			return err
 		}
@@ -101,6 +101,10 @@ func (q *Queue) explicit(ctx context.Context, j *job, r CommitRequest, only func
 			return nil
 		}
 		err := j.run(ctx, selected)
+		if err == nil && j.raced && raced < 5 {
+			raced++ // what took the place of a closed file counts
+			continue
+		}
 		limited := new(hub.LimitedError)
 		if !errors.As(err, &limited) || limited.After <= 0 || limited.After > longestLimit {
 			return err
@@ -120,10 +124,10 @@ func (q *Queue) asked(it *item, r CommitRequest) bool {
 		return false
 	}
 	switch it.State {
-	case Open, Unclosed, InPR, Refused:
+	case Open, Unclosed, InPR:
 		return it.copy && it.State == Open
-	case Held:
-		return !r.Final
+	case Held, Refused:
+		return !r.Final // what was refused may be taken now
 	}
 	return !(r.Final && q.policy.Manual)
 }
@@ -134,7 +138,7 @@ func (q *Queue) awaitReleases(ctx context.Context, only func(*item) bool) error 
 	defer timeout.Stop()
 	for {
 		changed := q.l.changed()
-		if !slices.ContainsFunc(q.l.items(), func(it *item) bool {
+		if !slices.ContainsFunc(q.items(), func(it *item) bool {
 			return it.remote() && len(it.writers) > 0 && (only == nil || only(it))
 		}) {
 			return nil
@@ -156,7 +160,9 @@ func (q *Queue) left(began []*item, j *job, r CommitRequest, only func(*item) bo
 		first[it.Path] = it
 	}
 	var out []Change
-	for _, it := range q.look() {
+	now := q.look()
+	moved := movedFrom(now)
+	for _, it := range now {
 		was := first[it.Path]
 		if was == nil || !it.remote() || it.State == InPR || only != nil && !only(it) {
 			continue
@@ -166,7 +172,8 @@ func (q *Queue) left(began []*item, j *job, r CommitRequest, only func(*item) bo
 			continue // edited meanwhile: another change
 		}
 		c := it.Change
-		if w, ok := j.why[it.Path]; ok {
+		c.Moved = moved[it]
+		if w, ok := j.why[it.Path]; ok && w.seq == it.seq {
 			c.State, c.Reason = w.State, w.Reason
 		}
 		if r.Final && q.policy.Manual && c.State == Pending {
@@ -181,7 +188,8 @@ func (q *Queue) left(began []*item, j *job, r CommitRequest, only func(*item) bo
 const manualReason = "--commit manual"
 
 // WaitFor returns when the path's present bytes are on the Hub (--sync=remote).
-// Of a file that is open, a copy of the present bytes is committed.
+// Of a file that is open, a copy of the present bytes is committed. Within a
+// transaction of `hfmount run` it returns at once: its end commits.
 func (q *Queue) WaitFor(ctx context.Context, path string) error {
 	if err := q.acquire(ctx); err != nil {
 		return err
@@ -203,6 +211,15 @@ func (q *Queue) WaitFor(ctx context.Context, path string) error {
 	if it == nil || !it.remote() || it.State == InPR {
 		return nil
 	}
+	q.mu.Lock()
+	transaction := len(q.holds) > 0
+	q.mu.Unlock()
+	switch {
+	case transaction:
+		return nil // nothing of it is on the Hub before its end
+	case it.State == Held:
+		return fmt.Errorf("%s stays local: %s: %w", path, it.Reason, ErrHeld)
+	}
 	if len(it.writers) > 0 {
 		it.copy = true
 	}
@@ -213,7 +230,7 @@ func (q *Queue) WaitFor(ctx context.Context, path string) error {
 		}
 	}
 	var commits []hub.Committed
-	j := &job{q: q, yes: true, commits: &commits}
+	j := &job{q: q, commits: &commits}
 	if err := j.run(ctx, selected); err != nil {
 		return fmt.Errorf("wait for %s to be on the Hub: %w", path, err)
 	}

@@ -4,8 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
+	"path"
 	"sync"
 	"time"
 
@@ -29,7 +28,7 @@ type holdRecord struct {
 // Hold starts a transaction: until Release no change is committed by itself.
 func (q *Queue) Hold() (*Hold, error) {
 	h := &Hold{q: q, key: "hold/" + uuid.NewString(), before: make(map[string]uint64)}
-	for _, it := range q.l.items() {
+	for _, it := range q.items() {
 		h.before[it.Path] = it.seq
 	}
 	if err := q.l.keep(h.key, holdRecord{Since: q.now()}, false); err != nil {
@@ -53,7 +52,7 @@ func (h *Hold) end(ok bool) error {
 	var errs []error
 	var held []string
 	if !ok {
-		for _, it := range q.l.items() {
+		for _, it := range q.items() {
 			if !it.remote() || h.before[it.Path] == it.seq {
 				continue
 			}
@@ -79,11 +78,12 @@ func (q *Queue) Discard(paths ...string) error {
 	// for, since it cannot be taken back.
 	ctx, cancel := context.WithTimeout(context.Background(), 2*settleWait)
 	defer cancel()
+	beneath := below(paths)
 	for {
 		q.mu.Lock()
 		if q.abort != nil && !q.posted {
 			for p := range q.flight {
-				if beneathAny(p, paths) {
+				if beneath(p) {
 					q.abort(errDiscarded)
 					break
 				}
@@ -99,7 +99,7 @@ func (q *Queue) Discard(paths ...string) error {
 		q.mu.Lock()
 		touches := false
 		for p := range q.flight {
-			touches = touches || beneathAny(p, paths)
+			touches = touches || beneath(p)
 		}
 		q.mu.Unlock()
 		if !touches {
@@ -114,12 +114,19 @@ func (q *Queue) Discard(paths ...string) error {
 }
 
 func (q *Queue) discard(paths []string) error {
-	items := q.l.items()
+	items := q.items()
 	drop := make(map[string]bool)
+	named := make(map[string]bool)
+	above := make(map[string]bool) // something that has changes beneath it
+	beneath := below(paths)
 	for _, it := range items {
-		if !beneathAny(it.Path, paths) {
+		for dir := path.Dir(it.Path); dir != "." && !above[dir]; dir = path.Dir(dir) {
+			above[dir] = true
+		}
+		if !beneath(it.Path) {
 			continue
 		}
+		named[it.Path] = true
 		if len(it.writers) > 0 {
 			return fmt.Errorf("%s is open for writing, by process %d", it.Path, it.writers[0].PID)
 		}
@@ -135,7 +142,7 @@ func (q *Queue) discard(paths []string) error {
 		}
 		// An old name that is a directory with other changes by now stays gone:
 		// they are not to be dropped with it.
-		if beneathAny(it.Path, paths) || it.Kind == Delete && !slices.ContainsFunc(items, func(o *item) bool { return strings.HasPrefix(o.Path, it.Path+"/") }) {
+		if named[it.Path] || it.Kind == Delete && !above[it.Path] {
 			gone = append(gone, it.Path)
 		}
 	}
@@ -149,15 +156,22 @@ func (q *Queue) discard(paths []string) error {
 	}
 	q.mu.Unlock()
 	q.l.drained()
-	q.poke()
+	q.Kick() // what is left may be free of what kept all of it back
 	return nil
 }
 
-func beneathAny(path string, dirs []string) bool {
+// below returns what tells paths at and beneath any of dirs.
+func below(dirs []string) func(string) bool {
+	set := make(map[string]bool, len(dirs))
 	for _, d := range dirs {
-		if d == "" || path == d || strings.HasPrefix(path, d) && path[len(d)] == '/' {
-			return true
-		}
+		set[d] = true
 	}
-	return false
+	return func(p string) bool {
+		for ; p != "."; p = path.Dir(p) {
+			if set[p] {
+				return true
+			}
+		}
+		return set[""]
+	}
 }

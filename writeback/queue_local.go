@@ -52,11 +52,14 @@ type local interface {
 
 // sealedBytes are bytes of a file that will not change any more. release must
 // be called once; until then they stay on disk, whatever becomes of the file.
+// idle gives up the descriptor that reading them opened; the next read opens
+// another.
 type sealedBytes struct {
 	staging.Sealed
 	gen     uint64 // of the file
 	path    string // of the bytes on disk
 	data    io.ReaderAt
+	idle    func()
 	release func()
 }
 

@@ -1,12 +1,14 @@
 package writeback
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"hfmount/remote/hub"
 	"hfmount/writeback/staging"
@@ -23,6 +25,8 @@ type rig struct {
 	p     Policy
 	pub   bool
 	local func(string) string
+	to    string // the branch, main if it is ""
+	now   func() time.Time
 
 	mu     sync.Mutex
 	view   hub.CommitID
@@ -42,13 +46,15 @@ func newRig(t *testing.T, h *fakeHub, p Policy) *rig {
 }
 
 func (r *rig) key() Key {
-	return Key{Endpoint: "https://hub", Account: "ada", Ref: hub.Ref{Repo: fakeRepo, Revision: "main"}}
+	return Key{Endpoint: "https://hub", Account: "ada", Ref: hub.Ref{Repo: fakeRepo, Revision: r.branch()}}
 }
+
+func (r *rig) branch() string { return cmp.Or(r.to, "main") }
 
 func (r *rig) start() {
 	r.t.Helper()
 	l, err := OpenLayer(LayerOptions{
-		StateDir: r.dir, Key: r.key(), LocalOnly: r.local,
+		StateDir: r.dir, Key: r.key(), LocalOnly: r.local, Now: r.now,
 		Content: func(ctx context.Context, p Place) (staging.Source, error) {
 			data, err := r.h.ReadAll(ctx, p.Snapshot, p.Entry, 1<<30)
 			return source(data), err
@@ -58,12 +64,12 @@ func (r *rig) start() {
 		r.t.Fatal(err)
 	}
 	r.l = l
-	r.q, err = NewQueue(QueueOptions{Layer: l, Hub: r.h, Policy: r.p, StateDir: r.dir, Public: r.pub, Hooks: Hooks{Landed: r.land, Event: r.event}})
+	r.q, err = NewQueue(QueueOptions{Layer: l, Hub: r.h, Policy: r.p, StateDir: r.dir, Public: r.pub, Now: r.now, Hooks: Hooks{Landed: r.land, Event: r.event}})
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	r.h.mu.Lock()
-	r.view = r.h.branches["main"]
+	r.view = r.h.branches[r.branch()]
 	r.h.mu.Unlock()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -108,7 +114,7 @@ func (r *rig) land(ctx context.Context, l Landing) error {
 		return r.fail
 	}
 	r.landed = append(r.landed, l)
-	if l.Ref.Rev() == "main" {
+	if l.Ref.Rev() == r.branch() {
 		r.view = l.Commit.ID
 	}
 	return nil
@@ -133,7 +139,7 @@ func (r *rig) kinds() []string {
 // refresh moves the view to the head, as the mount does now and then.
 func (r *rig) refresh() {
 	r.h.mu.Lock()
-	head := r.h.branches["main"]
+	head := r.h.branches[r.branch()]
 	r.h.mu.Unlock()
 	r.mu.Lock()
 	r.view = head

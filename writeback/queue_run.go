@@ -3,6 +3,7 @@ package writeback
 import (
 	"context"
 	"errors"
+	iofs "io/fs"
 	"slices"
 	"sync"
 	"time"
@@ -23,7 +24,7 @@ func (q *Queue) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	defer cancel() // before the wait
 	q.mu.Lock()
 	if q.running {
 		q.mu.Unlock()
@@ -38,6 +39,7 @@ func (q *Queue) Run(ctx context.Context) error {
 		q.mu.Unlock()
 	}()
 
+	wg.Go(func() { q.uploads.run(ctx, &wg) })
 	looked := time.Time{}
 	for {
 		// Looking costs time in proportion to the changes: not after each of
@@ -48,7 +50,7 @@ func (q *Queue) Run(ctx context.Context) error {
 			}
 		}
 		changed := q.l.changed()
-		next := q.step(ctx, &wg)
+		next := q.attempt(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -67,8 +69,11 @@ func (q *Queue) Run(ctx context.Context) error {
 		case <-q.kick:
 			q.mu.Lock()
 			q.notBefore, q.failures, q.blocked = time.Time{}, 0, ""
+			q.forkless = false
+			clear(q.paused)
 			q.mu.Unlock()
 			q.uploads.retry()
+			q.poke()
 			looked = time.Time{}
 		}
 		if timer != nil {
@@ -78,16 +83,6 @@ func (q *Queue) Run(ctx context.Context) error {
 			return nil
 		}
 	}
-}
-
-// step does what is due, and says when the next look is.
-func (q *Queue) step(ctx context.Context, wg *sync.WaitGroup) time.Time {
-	ahead := q.uploads.startAhead(ctx, wg)
-	next := q.attempt(ctx)
-	if !ahead.IsZero() && (next.IsZero() || ahead.Before(next)) {
-		return ahead
-	}
-	return next
 }
 
 // attempt makes the automatic commit that is due, if one is.
@@ -117,7 +112,12 @@ func (q *Queue) attempt(ctx context.Context) time.Time {
 		return q.now()
 	}
 	if wait := new(unsettledError); errors.As(err, &wait) {
-		return q.now().Add(min(wait.left, 5*time.Second))
+		// Not before: every change that is made meanwhile would ask again.
+		at := q.now().Add(min(wait.left, 5*time.Second))
+		q.mu.Lock()
+		q.notBefore = at
+		q.mu.Unlock()
+		return at
 	}
 	at := q.failed(err)
 	if !next.IsZero() && next.Before(at) {
@@ -131,10 +131,8 @@ func (q *Queue) automatic(ctx context.Context, now time.Time, held bool) (time.T
 	if err := q.deliver(ctx); err != nil {
 		return time.Time{}, err
 	}
-	if len(q.unsure) > 0 {
-		if err := q.settleAll(ctx, false); err != nil {
-			return time.Time{}, err
-		}
+	if err := q.settleAll(ctx, false); err != nil {
+		return time.Time{}, err
 	}
 	if q.policy.Squash && q.since == "" {
 		if s, err := q.hub.Resolve(ctx, q.branch()); err == nil {
@@ -148,15 +146,19 @@ func (q *Queue) automatic(ctx context.Context, now time.Time, held bool) (time.T
 		}
 	}
 	if q.prPaths() > 0 {
-		if err := q.checkPR(ctx); err != nil {
-			return time.Time{}, err
+		if !now.Before(q.prNext) {
+			if err := q.checkPR(ctx); err != nil {
+				return time.Time{}, err
+			}
+			q.prNext = now.Add(recheck)
 		}
-		sooner(now.Add(recheck))
+		sooner(q.prNext)
 	}
 	if held || q.policy.Manual {
 		return next, nil
 	}
-	items := q.unguarded(q.look())
+	items, at := q.unpaused(q.unguarded(q.look()), now)
+	sooner(at)
 	selected, at := q.due(items, now)
 	sooner(at)
 	if len(selected) == 0 {
@@ -169,9 +171,18 @@ func (q *Queue) automatic(ctx context.Context, now time.Time, held bool) (time.T
 	} else if w > 0 {
 		return now.Add(w), nil
 	}
+	if q.denied && !q.policy.CreatePR {
+		// One small question, before all is built and sent again in vain.
+		if err := q.hub.MayWrite(ctx, q.branch().Repo); err != nil {
+			return next, err
+		}
+	}
 	var commits []hub.Committed
 	j := &job{q: q, auto: true, commits: &commits}
 	err := j.run(ctx, selected)
+	gone := new(blockedError)
+	q.denied = errors.Is(err, iofs.ErrPermission) && !errors.As(err, &gone)
+	sooner(q.pauseAfter(j))
 	if limited := new(budgetError); errors.As(err, &limited) {
 		return q.now().Add(limited.wait), nil
 	}
@@ -255,12 +266,17 @@ func (q *Queue) failed(err error) time.Time {
 	}
 	q.notBefore = at
 	q.mu.Unlock()
-	q.note(err, "")
+	q.note(err)
 	return at
 }
 
-// note shows an error in status, and tells about it once.
-func (q *Queue) note(err error, path string) {
+// note shows an error, about paths or all changes, in status, and tells about
+// it once.
+func (q *Queue) note(err error, paths ...string) {
+	path := ""
+	if len(paths) > 0 {
+		path = paths[0]
+	}
 	e := &QueueError{Time: q.now(), Path: path, Text: err.Error(), Hint: hintOf(err)}
 	q.mu.Lock()
 	known := q.lastErr != nil && q.lastErr.Text == e.Text && q.lastErr.Path == path
@@ -269,12 +285,74 @@ func (q *Queue) note(err error, path string) {
 	if known {
 		return
 	}
-	q.log.Warn("changes wait", "err", err, "path", path)
-	ev := Event{Kind: "failed", Text: e.Text, Hint: e.Hint}
-	if path != "" {
-		ev.Paths = []string{path}
+	q.log.Warn("changes wait", "err", err, "paths", len(paths), "first", path)
+	q.event(Event{Kind: "failed", Text: e.Text, Hint: e.Hint, Paths: paths})
+}
+
+// pause keeps a change's group from automatic attempts: it could not be
+// committed, and nothing tells when it can.
+type pause struct {
+	seq   uint64
+	until time.Time
+	tries int
+	why   string
+}
+
+const (
+	mappedPause = 30 * time.Second // at most, for a file that is still mapped
+	failedPause = 10 * time.Minute // at most, for a file that cannot be read
+)
+
+// pauseAfter pauses what a run set aside without a mark, and says when the
+// first of it is tried again.
+func (q *Queue) pauseAfter(j *job) (next time.Time) {
+	now := q.now()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for path, w := range j.why {
+		if sticky(w.State) {
+			continue
+		}
+		p := q.paused[path]
+		if p.seq != w.seq {
+			p = pause{seq: w.seq}
+		}
+		wait := min(mappedPause, busyAgain<<min(p.tries, 8))
+		if w.State != Open {
+			wait = min(failedPause, 15*busyAgain<<min(p.tries, 8))
+		}
+		p.tries++
+		p.until, p.why = now.Add(wait), w.Reason
+		q.paused[path] = p
+		if next.IsZero() || p.until.Before(next) {
+			next = p.until
+		}
 	}
-	q.event(ev)
+	return next
+}
+
+// unpaused drops the groups of which a change is paused, and says when the
+// first of them is tried again.
+func (q *Queue) unpaused(items []*item, now time.Time) (out []*item, next time.Time) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.paused) == 0 {
+		return items, time.Time{}
+	}
+	for _, g := range groupItems(items) {
+		var until time.Time
+		for _, it := range g.items {
+			if p, ok := q.paused[it.Path]; ok && p.seq == it.seq {
+				until = later(until, p.until)
+			}
+		}
+		if !until.After(now) {
+			out = append(out, g.items...)
+		} else if next.IsZero() || until.Before(next) {
+			next = until
+		}
+	}
+	return out, next
 }
 
 // unguarded drops the groups of which the guard holds a change, as long as
@@ -287,7 +365,7 @@ func (q *Queue) unguarded(items []*item) []*item {
 	}
 	same := 0
 	for _, it := range items {
-		if seq, ok := q.guarded[it.Path]; ok && seq == it.seq {
+		if g, ok := q.guarded[it.Path]; ok && g.seq == it.seq {
 			same++
 		}
 	}
@@ -298,7 +376,7 @@ func (q *Queue) unguarded(items []*item) []*item {
 	}
 	out := make([]*item, 0, len(items))
 	for _, g := range groupItems(items) {
-		if !slices.ContainsFunc(g.items, func(it *item) bool { return q.guarded[it.Path] == it.seq }) {
+		if !slices.ContainsFunc(g.items, func(it *item) bool { return q.guarded[it.Path].seq == it.seq }) {
 			out = append(out, g.items...)
 		}
 	}

@@ -17,8 +17,9 @@ import (
 )
 
 const (
-	aheadFrom      = 10 << 20 // bytes; files from here on are uploaded once closed
-	storedMost     = 1 << 16  // objects remembered to be on the Hub
+	aheadFrom      = 10 << 20  // bytes; files from here on are uploaded once closed
+	storedMost     = 1 << 16   // objects remembered to be on the Hub
+	storedFor      = time.Hour // they are certainly there
 	busyAgain      = 2 * time.Second
 	uploadsAtATime = 4
 	sealsAtATime   = 2
@@ -30,11 +31,12 @@ type uploads struct {
 	q     *Queue
 	slots chan struct{}
 	seals chan struct{}
+	again chan struct{} // looks at what can be sent ahead
 
 	mu      sync.Mutex
 	sealing map[*File]chan struct{}
-	jobs    map[string]*upload // by SHA-256
-	stored  map[string]bool
+	jobs    map[string]*upload   // by SHA-256
+	stored  map[string]time.Time // since when, by SHA-256
 	ahead   map[*File]*aheadJob
 }
 
@@ -59,8 +61,8 @@ type aheadJob struct {
 
 func (u *uploads) init(q *Queue) {
 	*u = uploads{
-		q: q, slots: make(chan struct{}, uploadsAtATime), seals: make(chan struct{}, sealsAtATime),
-		sealing: make(map[*File]chan struct{}), jobs: make(map[string]*upload), stored: make(map[string]bool), ahead: make(map[*File]*aheadJob),
+		q: q, slots: make(chan struct{}, uploadsAtATime), seals: make(chan struct{}, sealsAtATime), again: make(chan struct{}, 1),
+		sealing: make(map[*File]chan struct{}), jobs: make(map[string]*upload), stored: make(map[string]time.Time), ahead: make(map[*File]*aheadJob),
 	}
 }
 
@@ -106,7 +108,7 @@ func (u *uploads) upload(ctx context.Context, ref hub.Ref, path string, c conten
 	var mine *upload
 	for mine == nil {
 		u.mu.Lock()
-		if u.stored[c.SHA256] {
+		if _, ok := u.stored[c.SHA256]; ok {
 			u.mu.Unlock()
 			return nil
 		}
@@ -136,7 +138,7 @@ func (u *uploads) upload(ctx context.Context, ref hub.Ref, path string, c conten
 		if len(u.stored) >= storedMost {
 			clear(u.stored)
 		}
-		u.stored[c.SHA256] = true
+		u.stored[c.SHA256] = u.q.now()
 	}
 	u.mu.Unlock()
 	mine.err = err
@@ -177,15 +179,21 @@ func (u *uploads) store(ctx context.Context, ref hub.Ref, c content, data io.Rea
 }
 
 // forget has the objects of lines asked for again, should a commit with them be
-// tried once more: the Hub drops objects that no commit names for long.
-func (u *uploads) forget(lines []*line) {
+// tried once more: the Hub drops objects that no commit names for long. It
+// reports whether that may have happened to one.
+func (u *uploads) forget(lines []*line) (old bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	for _, l := range lines {
-		if l.lfs {
+		if !l.lfs {
+			continue
+		}
+		if at, ok := u.stored[l.content.SHA256]; ok {
+			old = old || u.q.now().Sub(at) > storedFor
 			delete(u.stored, l.content.SHA256)
 		}
 	}
+	return old
 }
 
 // progress is how the uploads stand.
@@ -198,6 +206,34 @@ func (u *uploads) progress() []Progress {
 	}
 	slices.SortFunc(out, func(a, b Progress) int { return strings.Compare(a.Path, b.Path) })
 	return out
+}
+
+// run starts uploads ahead of commits, also while one is being made, until ctx
+// ends. What it starts is wg's.
+func (u *uploads) run(ctx context.Context, wg *sync.WaitGroup) {
+	for {
+		changed := u.q.l.changed()
+		next := u.startAhead(ctx, wg)
+		// Looking costs time in proportion to the changes.
+		if sleep(ctx, lookEvery) != nil {
+			return
+		}
+		var due <-chan time.Time
+		var timer *time.Timer
+		if !next.IsZero() {
+			timer = time.NewTimer(max(0, next.Sub(u.q.now())))
+			due = timer.C
+		}
+		select {
+		case <-ctx.Done():
+		case <-changed:
+		case <-due:
+		case <-u.again:
+		}
+		if timer != nil {
+			timer.Stop()
+		}
+	}
 }
 
 // retry forgets earlier failures.
@@ -228,7 +264,7 @@ func (u *uploads) startAhead(ctx context.Context, wg *sync.WaitGroup) (next time
 	}
 	blocked := q.blocked != ""
 	q.mu.Unlock()
-	items := q.unguarded(q.l.items())
+	items := q.unguarded(q.items())
 	present := make(map[*File]bool)
 	now := q.now()
 

@@ -18,8 +18,9 @@ func (q *Queue) Revert(ctx context.Context, to hub.CommitID, paths ...string) (O
 	if len(paths) == 0 {
 		paths = []string{""}
 	}
-	for _, it := range q.l.items() {
-		if it.remote() && beneathAny(it.Path, paths) {
+	beneath := below(paths)
+	for _, it := range q.items() {
+		if it.remote() && beneath(it.Path) {
 			return Outcome{}, fmt.Errorf("%s has changes that are not on the Hub: commit or discard them first", it.Path)
 		}
 	}

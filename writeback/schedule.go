@@ -2,8 +2,12 @@ package writeback
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"time"
+
+	"github.com/google/uuid"
 
 	"hfmount/remote/hub"
 )
@@ -98,9 +102,10 @@ func (q *Queue) squash(ctx context.Context) error {
 	if q.unsquash != "" || q.since == "" {
 		return nil
 	}
+	var entries []hub.LogEntry
 	for limit := 100; ; limit *= 10 {
-		entries, err := q.hub.Log(ctx, q.branch(), limit)
-		if err != nil {
+		var err error
+		if entries, err = q.hub.Log(ctx, q.branch(), limit); err != nil {
 			return err
 		}
 		met := false
@@ -126,14 +131,113 @@ func (q *Queue) squash(ctx context.Context) error {
 		q.event(Event{Kind: "failed", Text: q.unsquash, Hint: "mount again to begin a new history"})
 		return nil
 	}
-	message := "Squash the history via hfmount"
-	id, err := q.hub.SuperSquash(ctx, q.branch(), message)
-	if err != nil {
-		return fmt.Errorf("squash the history: %w", err)
+	r := &squashRecord{ID: uuid.NewString(), Sent: q.now(), From: []hub.CommitID{q.since}}
+	for _, e := range entries {
+		if e.ID == q.since {
+			break
+		}
+		r.From = append(r.From, e.ID)
 	}
-	// The content is what it was; only the name of the commit is another one.
+	if err := q.l.keep(squashKey, r, true); err != nil {
+		return err
+	}
+	q.squashed = r
+	q.ours[r.ID] = true
+	id, err := q.hub.SuperSquash(ctx, q.branch(), squashMessage+"\n\n"+batchTrailer+r.ID)
+	switch {
+	case err == nil:
+		return q.finishSquash(ctx, r, id)
+	case nothingDone(err):
+		return errors.Join(fmt.Errorf("squash the history: %w", err), q.forgetSquash())
+	}
+	return fmt.Errorf("squash the history: %w", err)
+}
+
+const (
+	squashKey     = "squash" // of the record of a squash
+	squashMessage = "Squash the history via hfmount"
+)
+
+// squashRecord is a squash whose answer may be lost, in the journal before its
+// request is sent.
+type squashRecord struct {
+	ID   string         `json:"id"`   // in its message
+	From []hub.CommitID `json:"from"` // the commits it replaces that changes may be based on
+	Sent time.Time      `json:"sent"`
+}
+
+func (q *Queue) forgetSquash() error {
+	q.squashed = nil
+	return q.l.keep(squashKey, nil, false)
+}
+
+// settleSquash finds out about a squash whose answer was lost.
+func (q *Queue) settleSquash(ctx context.Context) error {
+	r := q.squashed
+	if r == nil {
+		return nil
+	}
+	entries, err := q.hub.Log(ctx, q.branch(), 50)
+	if err != nil {
+		if errors.Is(err, hub.ErrRevisionNotFound) || errors.Is(err, hub.ErrRepoNotFound) {
+			return q.forgetSquash()
+		}
+		return err
+	}
+	for _, e := range entries {
+		if batchOf(e) == r.ID || strings.Contains(e.Title, r.ID) {
+			return q.finishSquash(ctx, r, e.ID)
+		}
+	}
+	if r.Sent.After(q.now()) {
+		r.Sent = q.now() // by a clock that went back
+	}
+	if left := settleWait - q.now().Sub(r.Sent); left > 0 {
+		return &unsettledError{left}
+	}
+	return q.forgetSquash()
+}
+
+// replaced is the commit that a squash of ours put in the place of c, or c.
+func (q *Queue) replaced(c hub.CommitID) hub.CommitID {
+	for {
+		by, ok := q.away[c]
+		if !ok || by == c {
+			return c
+		}
+		c = by
+	}
+}
+
+// follow moves changes that are based on squashed commits to what is in their
+// place: the view showed the old ones until a moment ago.
+func (q *Queue) follow(items []*item) {
+	if len(q.away) == 0 {
+		return
+	}
 	bases := make(map[string]Base)
-	for _, it := range q.l.items() {
+	for _, it := range items {
+		if c := q.replaced(it.Base.Commit); c != it.Base.Commit && it.remote() {
+			it.Base.Commit = c
+			bases[it.Path] = it.Base
+		}
+	}
+	if len(bases) == 0 {
+		return
+	}
+	if err := q.l.rebase(bases); err != nil {
+		q.log.Warn("changes stay on the squashed history", "err", err)
+	}
+}
+
+// finishSquash takes note of a squash that was made. The content is what it
+// was; only the name of the commit is another one.
+func (q *Queue) finishSquash(ctx context.Context, r *squashRecord, id hub.CommitID) error {
+	for _, c := range r.From {
+		q.away[c] = id
+	}
+	bases := make(map[string]Base)
+	for _, it := range q.items() {
 		if it.remote() && it.Base.Commit != "" {
 			bases[it.Path] = Base{Commit: id, Entry: it.Base.Entry}
 		}
@@ -143,10 +247,13 @@ func (q *Queue) squash(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := q.forgetSquash(); err != nil {
+		return err
+	}
 	q.since = id
 	q.lineage = lineage{head: id}
 	q.lineage.add(id)
-	info := &CommitInfo{ID: id, URL: q.hub.CommitURL(q.branch().Repo, id), Time: q.now(), Message: message}
+	info := &CommitInfo{ID: id, URL: q.hub.CommitURL(q.branch().Repo, id), Time: q.now(), Message: squashMessage}
 	q.mu.Lock()
 	q.last = info
 	q.mu.Unlock()

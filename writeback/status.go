@@ -49,7 +49,8 @@ type Status struct {
 
 // Status does no I/O.
 func (q *Queue) Status() Status {
-	items := q.l.items()
+	items := q.items()
+	moved := movedFrom(items)
 	s := Status{StagedBytes: q.l.stagedBytes(), Uploads: q.uploads.progress()}
 	uploading := make(map[string]bool)
 	for _, u := range s.Uploads {
@@ -66,17 +67,21 @@ func (q *Queue) Status() Status {
 			continue
 		}
 		c := it.Change
+		c.Moved = moved[it]
+		g, kept := q.guarded[it.Path]
 		if c.State == Pending {
 			switch {
 			case q.busy[it.Path]:
 				c.State, c.Reason = Open, mappedReason
 				s.HeldBy = append(s.HeldBy, Holder{Path: it.Path})
-			case q.guarded[it.Path] == it.seq:
-				c.State, c.Reason = Held, q.guardText
+			case kept && g.seq == it.seq:
+				c.State, c.Reason = Held, g.why
 			case q.blocked != "":
 				c.State, c.Reason = Blocked, q.blocked
 			case q.flight[it.Path] || uploading[it.Path]:
 				c.State = Uploading
+			case q.paused[it.Path].seq == it.seq:
+				c.Reason = q.paused[it.Path].why
 			case q.policy.Manual:
 				c.State, c.Reason = Held, manualReason
 			case len(q.holds) > 0:
@@ -102,6 +107,23 @@ func (q *Queue) Status() Status {
 		s.Next = q.nextCommit(groups)
 	}
 	return s
+}
+
+// movedFrom are the deletes of which a rename says where the bytes are now.
+func movedFrom(items []*item) map[*item]bool {
+	taken := make(map[string]bool)
+	for _, it := range items {
+		if it.Kind == Put && it.Was != "" {
+			taken[it.Was] = true
+		}
+	}
+	out := make(map[*item]bool)
+	for _, it := range items {
+		if it.Kind == Delete && taken[it.Path] {
+			out[it] = true
+		}
+	}
+	return out
 }
 
 // nextCommit is when the first group will be ready; q.mu is held.

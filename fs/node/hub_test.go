@@ -100,6 +100,8 @@ func (h *testHub) ReadAll(_ context.Context, _ hub.Snapshot, e hub.Entry, _ int6
 
 func (h *testHub) MayWrite(context.Context, hub.Repo) error { return nil }
 
+func (h *testHub) PullRequests(context.Context, hub.Repo) ([]hub.Proposal, error) { return nil, nil }
+
 func (h *testHub) Preupload(_ context.Context, _ hub.Ref, p hub.Preupload) ([]hub.UploadMode, error) {
 	_, files := h.s.state()
 	modes := make([]hub.UploadMode, len(p.Files))
