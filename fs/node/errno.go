@@ -107,7 +107,7 @@ func (c *complaints) failWrite(ctx context.Context, op, name string, err error) 
 func (c *complaints) report(ctx context.Context, op, name string, n syscall.Errno, err error) syscall.Errno {
 	switch n {
 	case 0, syscall.ENOENT, syscall.ENOTDIR, syscall.ENAMETOOLONG, syscall.EEXIST, syscall.ENOTEMPTY,
-		syscall.EISDIR, syscall.EXDEV, syscall.EPERM, syscall.ENOTSUP:
+		syscall.EISDIR, syscall.EXDEV, syscall.EPERM, syscall.ENOTSUP, syscall.EFBIG:
 		return n // answers, not failures
 	case syscall.ESTALE:
 		if errors.Is(err, fs.ErrStale) {
