@@ -1,5 +1,3 @@
-//go:build writing
-
 package integration
 
 import (

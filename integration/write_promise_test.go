@@ -1,5 +1,3 @@
-//go:build writing
-
 package integration
 
 import (
@@ -400,14 +398,19 @@ func TestWhereCommitsGo(t *testing.T) {
 	})
 	t.Run("an empty repository", func(t *testing.T) {
 		w := newWriter(t, hubtest.Options{})
-		w.repo("alice/empty", hubtest.RepoOptions{Empty: true})
-		m := w.writable("alice/empty")
-		if list, err := os.ReadDir(m.path); err != nil || len(list) != 0 {
-			t.Errorf("it shows %v, %v", list, err)
+		// As the Hub makes it, with a .gitattributes, and a branch without that.
+		w.repo("alice/empty", hubtest.RepoOptions{})
+		w.post("/api/models/alice/empty/branch/bare", `{"emptyBranch": true}`)
+		for rev, shown := range map[string]int{"main": 1, "bare": 0} {
+			m := w.writable("alice/empty@" + rev)
+			if list, err := os.ReadDir(m.path); err != nil || len(list) != shown {
+				t.Errorf("%s shows %v, %v", rev, list, err)
+			}
+			put(m)
+			m.send()
+			check(t, w, "alice/empty", rev, true)
+			m.unmount()
 		}
-		put(m)
-		m.send()
-		check(t, w, "alice/empty", "main", true)
 	})
 	t.Run("--create-repo", func(t *testing.T) {
 		w := newWriter(t, hubtest.Options{})
