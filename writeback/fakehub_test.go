@@ -385,6 +385,9 @@ func (h *fakeHub) Commit(ctx context.Context, ref hub.Ref, c hub.Commit) (hub.Co
 		switch {
 		case fault == "apply-500":
 			return hub.Committed{}, hub.ErrUncertain
+		case fault == "apply-down":
+			h.set(func() { h.down = hub.ErrUnavailable })
+			return hub.Committed{}, hub.ErrUncertain
 		case fault == "apply-500-push":
 			h.push(ref.Rev(), "theirs", map[string]string{"theirs.txt": "theirs"})
 			return hub.Committed{}, hub.ErrUncertain

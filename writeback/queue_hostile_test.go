@@ -59,18 +59,27 @@ func TestAnswersAreLostForHours(t *testing.T) {
 	})
 }
 
-// The same commit that is sent again and again is one commit, however late the
-// first request for it is applied.
+// A commit is sent again, which fails for certain; then the first request for it
+// is applied, when there are newer bytes.
 func TestTheFirstOfManyRequestsIsApplied(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newFakeHub(t, nil)
 		r := newRig(t, h, defaults)
-		h.set(func() { h.faults = []string{"very late", "lost", "lost", "lost"} })
+		h.set(func() {
+			h.faults = []string{"very late"}
+			for range 100 {
+				h.faults = append(h.faults, "unavailable")
+			}
+		})
 		r.write("a", "one")
-		time.Sleep(20 * time.Minute)
-		if n := r.ourCommits(); n != 1 {
-			t.Errorf("%d commits, want 1", n)
-		}
+		time.Sleep(3 * time.Minute)
+		r.write("a", "two")
+		time.Sleep(4 * time.Minute)
+		r.wantText("a", "one")
+		h.set(func() { h.faults = nil })
+		time.Sleep(5 * time.Minute)
+		r.wantText("a", "two")
+		r.wantCommits("a", "a")
 		r.wantPending()
 		if len(h.seen().prs) != 0 {
 			t.Error("our own commit was taken for a conflict")
@@ -126,7 +135,10 @@ func TestAQuotedTrailer(t *testing.T) {
 		r := newRig(t, h, defaults)
 		h.set(func() { h.faults = []string{"apply-500"} })
 		r.write("a", "A")
-		r.commit(CommitRequest{Message: "Again\n\nHfmount-Batch: 1234", Description: "Hfmount-Batch: 5678"})
+		out := r.commit(CommitRequest{Message: "Again\n\nHfmount-Batch: 1234", Description: "Hfmount-Batch: 5678"})
+		if len(out.Commits) != 1 || r.q.Status().LastCommit == nil {
+			t.Errorf("its own commit is not known again: %+v", out)
+		}
 		time.Sleep(10 * time.Minute)
 		if n := len(h.history("main")); n != 1 || h.seen().posts != 1 {
 			t.Errorf("%d commits by %d requests, want 1", n, h.seen().posts)

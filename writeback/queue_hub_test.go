@@ -33,6 +33,13 @@ type stand struct {
 
 func newStand(t *testing.T, token remote.Token, p writeback.Policy, files map[string][]byte) *stand {
 	t.Helper()
+	return newStandOn(t, "main", token, p, files)
+}
+
+// newStandOn is newStand of a mount of another branch, which begins as main
+// does.
+func newStandOn(t *testing.T, branch string, token remote.Token, p writeback.Policy, files map[string][]byte) *stand {
+	t.Helper()
 	h, err := hubtest.New(hubtest.Options{
 		Users:  []hubtest.User{{Name: "ada", Token: "hf_ada"}, {Name: "bob", Token: "hf_bob"}},
 		Shapes: hubtest.Shapes{MultipartThreshold: 3_000_000, PartSize: 1_000_000},
@@ -48,7 +55,13 @@ func newStand(t *testing.T, token remote.Token, p writeback.Policy, files map[st
 	s.c, err = remote.New(remote.Options{Endpoint: "http://hub.test", Tokens: remote.StaticToken(token), Transport: h.RoundTripper()})
 	s.must(err)
 	t.Cleanup(func() { _ = s.c.Close() })
-	ref := hub.Ref{Repo: tiny, Revision: "main"}
+	ref := hub.Ref{Repo: tiny, Revision: branch}
+	if branch != "main" {
+		owner, err := remote.New(remote.Options{Endpoint: "http://hub.test", Tokens: remote.StaticToken("hf_ada"), Transport: h.RoundTripper()})
+		s.must(err)
+		s.must(owner.CreateBranch(t.Context(), tiny, branch, ""))
+		s.must(owner.Close())
+	}
 	s.view, err = s.c.Resolve(t.Context(), ref)
 	s.must(err)
 	dir := t.TempDir()
@@ -57,7 +70,7 @@ func newStand(t *testing.T, token remote.Token, p writeback.Policy, files map[st
 	s.q, err = writeback.NewQueue(writeback.QueueOptions{
 		Layer: s.l, Hub: s.c, Policy: p, StateDir: dir,
 		Hooks: writeback.Hooks{Landed: func(ctx context.Context, l writeback.Landing) error {
-			if l.Ref.Rev() != "main" {
+			if l.Ref.Rev() != branch {
 				return nil
 			}
 			s.mu.Lock()
@@ -241,6 +254,63 @@ func TestEmulatorConflict(t *testing.T) {
 			if c.State != writeback.InPR || c.Reason != out.Proposal.URL {
 				t.Errorf("%s is %s (%s)", c.Path, c.State, c.Reason)
 			}
+		}
+	})
+}
+
+// A conflict on a branch goes into a pull request against that branch.
+func TestEmulatorConflictOnABranch(t *testing.T) {
+	for _, fault := range []string{"", "apply-then-500", "apply-late"} {
+		t.Run(fault, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newStandOn(t, "dev", "hf_ada", writeback.Policy{}, map[string][]byte{"d/a": []byte("A")})
+				s.write("d/a", []byte("ours"))
+				s.write("d/m.safetensors", bytes.Repeat([]byte("m"), 1000))
+				_, err := s.h.Commit(tiny, "dev", "theirs", map[string][]byte{"d/a": []byte("theirs"), "dev.txt": []byte("dev")})
+				s.must(err)
+				if fault != "" {
+					s.must(s.h.SetFaults(hubtest.Fault{Fault: fault, Times: 1, MS: 20_000}))
+				}
+				time.Sleep(5 * time.Minute)
+				all, err := s.c.PullRequests(context.Background(), tiny)
+				s.must(err)
+				st := s.q.Status()
+				if len(all) != 1 || st.Proposal == nil || st.Proposal.Num != all[0].Num {
+					t.Fatalf("pull requests %+v, status %+v, last error %+v", all, st, st.LastError)
+				}
+				if got := s.tree(st.Proposal.Ref()); got["d/a"] != "ours" || len(got["d/m.safetensors"]) != 1000 || got["dev.txt"] != "dev" {
+					t.Errorf("the pull request has %q", got)
+				}
+				s.write("d/a", []byte("again"))
+				time.Sleep(time.Minute)
+				if got := s.tree(st.Proposal.Ref()); got["d/a"] != "again" {
+					t.Errorf("the pull request has %q", got)
+				}
+				if got := s.tree("dev"); got["d/a"] != "theirs" {
+					t.Errorf("the branch has %q", got)
+				}
+			})
+		})
+	}
+}
+
+// An account that may not push to a branch proposes against that branch.
+func TestEmulatorCreatePRAgainstABranch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStandOn(t, "dev", "hf_bob", writeback.Policy{CreatePR: true}, map[string][]byte{"a": []byte("A")})
+		_, err := s.h.Commit(tiny, "dev", "theirs", map[string][]byte{"dev.txt": []byte("dev")})
+		s.must(err)
+		for i := range 2 {
+			s.write("a", fmt.Appendf(nil, "bob's %d", i))
+			s.write("m.safetensors", bytes.Repeat([]byte{byte(i)}, 1000))
+			time.Sleep(time.Minute)
+		}
+		st := s.q.Status()
+		if st.Proposal == nil || st.LastError != nil {
+			t.Fatalf("status %+v, last error %+v", st, st.LastError)
+		}
+		if got := s.tree(st.Proposal.Ref()); got["a"] != "bob's 1" || len(got["m.safetensors"]) != 1000 || got["dev.txt"] != "dev" {
+			t.Errorf("the pull request has %q", got)
 		}
 	})
 }
