@@ -261,9 +261,12 @@ type inode struct {
 	held   *held           // bytes that the Hub has; nil for none
 	// adopted: the bytes of local were committed as held, and are in the cache.
 	adopted bool
+	// settled is the local file whose bytes were committed as held.
+	settled *writeback.File
 	opens   uint64 // for writing, so far
 	meta    overrides
 	writers map[*opened]struct{}
+	readers map[*opened]struct{}
 }
 
 // held is bytes that the Hub has: a line of a listing, without the listing, so
@@ -441,10 +444,13 @@ func (k *inode) present() (*writeback.File, *held) {
 	if k.local == nil || k.adopted {
 		return nil, k.held
 	}
-	if k.parent == nil || k.named() || k.held == nil {
-		return k.local, nil
+	if k.settled == k.local && k.local.Landed() {
+		return nil, k.held
 	}
-	return nil, k.held
+	// Not what the layer has at the name: that may be another's already, while
+	// this inode is about to lose it. Bytes that the layer let go of for any
+	// other reason cannot be opened, and a new look at the name finds others.
+	return k.local, nil
 }
 
 // named reports whether the layer has the local bytes at the file's name.

@@ -2,6 +2,8 @@ package fs
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	iofs "io/fs"
 	"time"
 	"weak"
@@ -103,6 +105,20 @@ func (k *inode) content() hub.ContentID {
 // OpenWith opens the file. Opening for writing changes nothing and fetches
 // nothing, but for Trunc.
 func (f *File) OpenWith(ctx context.Context, o OpenFlags) (*Handle, error) {
+	h, err := f.openWith(ctx, o)
+	return h, again(err)
+}
+
+// again makes a file whose bytes went to the Hub under an operation that
+// begins with a name one that begins anew.
+func again(err error) error {
+	if errors.Is(err, writeback.ErrLanded) {
+		return fmt.Errorf("%w: %w", ErrStale, err)
+	}
+	return err
+}
+
+func (f *File) openWith(ctx context.Context, o OpenFlags) (*Handle, error) {
 	if !o.Write && !o.Trunc {
 		return f.Open(ctx)
 	}
@@ -140,7 +156,7 @@ func (f *File) SetAttr(ctx context.Context, s SetAttr) (Attr, error) {
 			err = e
 		}
 		if err != nil {
-			return Attr{}, err
+			return Attr{}, again(err)
 		}
 	} else if s.Size != nil && s.Mtime == nil {
 		now := f.w.o.v.t.now()
@@ -195,7 +211,7 @@ func (f *File) Detach() {
 	}
 	next := &inode{
 		o: o, num: k.num, gen: o.freshGen(), parent: k.parent, name: k.name, since: k.since,
-		local: k.local, held: k.held, adopted: k.adopted, meta: k.meta,
+		local: k.local, held: k.held, adopted: k.adopted, settled: k.settled, meta: k.meta,
 	}
 	k.frozen, k.parent = true, nil
 	o.kept.Remove(k)
@@ -289,7 +305,8 @@ func (k *inode) materialise(ctx context.Context, f OpenFlags, empty bool) (*writ
 		_ = b.Release() // the last one of a file without a name: it is deleted
 		return nil, err
 	}
-	// Whoever has it open for writing holds it back from being committed.
+	// Whoever has it open for writing holds it back from being committed, and
+	// who only reads keeps the bytes when they lose their name.
 	for _, h := range k.handles() {
 		if err := h.follow(); err != nil {
 			o.v.t.log.Warn("a handle cannot follow its file", "error", err)
@@ -302,12 +319,15 @@ func opening(o OpenFlags) writeback.OpenFile {
 	return writeback.OpenFile{Write: o.Write || o.Trunc, Append: o.Append, PID: o.PID}
 }
 
-// handles returns those open for writing.
+// handles returns all of the inode.
 func (k *inode) handles() []*opened {
 	k.o.mu.Lock()
 	defer k.o.mu.Unlock()
-	out := make([]*opened, 0, len(k.writers))
+	out := make([]*opened, 0, len(k.writers)+len(k.readers))
 	for h := range k.writers {
+		out = append(out, h)
+	}
+	for h := range k.readers {
 		out = append(out, h)
 	}
 	return out

@@ -53,12 +53,16 @@ func (k *inode) open(f *File, flags OpenFlags) (*Handle, error) {
 
 // enter counts a handle for writing.
 func (h *opened) enter() {
-	if !h.flags.Write && !h.flags.Trunc {
-		return
-	}
 	o := h.k.o
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if !h.flags.Write && !h.flags.Trunc {
+		if h.k.readers == nil {
+			h.k.readers = make(map[*opened]struct{})
+		}
+		h.k.readers[h] = struct{}{}
+		return
+	}
 	if h.k.writers == nil {
 		h.k.writers = make(map[*opened]struct{})
 	}
@@ -151,6 +155,15 @@ func (k *inode) landed() bool {
 	defer k.o.mu.Unlock()
 	local, _ := k.present()
 	return local == nil
+}
+
+// reconsider makes the next acquire open anew.
+func (h *opened) reconsider() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.cur != nil {
+		h.cur.count = 1<<64 - 1
+	}
 }
 
 // setLocked makes b what is read. Its first user is the handle.
@@ -300,7 +313,11 @@ func (h *opened) toWrite(ctx context.Context, empty bool) (*bytesAt, error) {
 		if err != nil {
 			return nil, err
 		}
-		if l != nil {
+		if l == nil {
+			// Others were quicker, or the bytes are elsewhere by now without
+			// having changed.
+			h.reconsider()
+		} else {
 			// This handle follows like all others.
 			err = h.follow()
 			if e := l.Release(); err == nil {
@@ -422,6 +439,7 @@ func (h *opened) leave() {
 	h.k.o.mu.Lock()
 	defer h.k.o.mu.Unlock()
 	delete(h.k.writers, h)
+	delete(h.k.readers, h)
 }
 
 func (h *opened) close() error {

@@ -156,6 +156,7 @@ func (o *overlay) settle(ctx context.Context, l writeback.Landing) {
 			o.mu.Lock()
 			k.adopted = false
 			o.mu.Unlock()
+			k.bytes.Add(1)
 			continue
 		}
 		k.bytes.Add(1) // handles read from the cache from now on
@@ -182,15 +183,15 @@ func (o *overlay) settleFile(layer *writeback.Layer, f *writeback.LandedFile, h 
 	same := sealedIn(c.File, f.Staged)
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if !same || k.local != c.File || k.opens != opens {
+	if !same || k.local != c.File {
 		return nil
 	}
 	if t := c.File.Mtime(); !k.pinnedTime() {
 		k.meta.mtime, k.meta.of = t, t
 	}
-	k.held = h
+	k.held, k.settled = h, c.File
 	o.keep(k)
-	if len(k.writers) > 0 {
+	if len(k.writers) > 0 || k.opens != opens {
 		return nil
 	}
 	k.adopted = true

@@ -245,6 +245,14 @@ func (f *File) dropLocked() {
 	f.cur.put()
 }
 
+// Landed reports whether the bytes are on the Hub and in the snapshot now, and
+// no change names them any more. It stays so.
+func (f *File) Landed() bool {
+	f.l.mu.RLock()
+	defer f.l.mu.RUnlock()
+	return errors.Is(f.gone, ErrLanded)
+}
+
 // Size is in bytes, as of now.
 func (f *File) Size() int64 {
 	f.l.mu.RLock()

@@ -95,9 +95,6 @@ func (s *Server) fill(out *fuse.Attr, a fs.Attr, n gofs.InodeEmbedder) {
 // entry answers a request for a name with what is there.
 func (s *Server) entry(out *fuse.EntryOut, a fs.Attr, ops gofs.InodeEmbedder, n fs.Node) {
 	s.owner.fill(&out.Attr, a)
-	if l, ok := ops.(*linkNode); ok {
-		l.show(&out.Attr)
-	}
 	out.SetEntryTimeout(ttl(n.TTL()))
 	if f, ok := ops.(*fileNode); !ok || !f.changesUnseen() {
 		out.SetAttrTimeout(ttl(n.TTL()))

@@ -62,6 +62,11 @@ func TestFillOverrides(t *testing.T) {
 	if out.Uid != 7 || out.Gid != 8 {
 		t.Errorf("the owner is %d:%d", out.Uid, out.Gid)
 	}
+	var half fuse.Attr
+	owner{uid: 1, gid: 2}.fill(&half, fs.Attr{Owner: &fs.Owner{UID: 1<<32 - 1, GID: 8}})
+	if half.Uid != 1 || half.Gid != 8 {
+		t.Errorf("after a chgrp alone the owner is %d:%d", half.Uid, half.Gid)
+	}
 	if d := out.AccessTime().Sub(out.ModTime()); d != time.Second {
 		t.Errorf("read %v after it was written", d)
 	}

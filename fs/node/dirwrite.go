@@ -156,10 +156,13 @@ func (d *dirNode) Link(ctx context.Context, target gofs.InodeEmbedder, name stri
 func (d *dirNode) Unlink(ctx context.Context, name string) syscall.Errno {
 	r := d.s.begin(ctx)
 	defer r.finish()
+	last := d.s.lastOpen(r, d.GetChild(name))
 	if err := d.dir.Load().Unlink(r, name); err != nil {
+		last.drop()
 		return d.s.failWrite(r, "unlink", name, err)
 	}
 	d.changes.Add(1)
+	last.keep()
 	return 0
 }
 
@@ -185,9 +188,15 @@ func (d *dirNode) Rename(ctx context.Context, name string, newParent gofs.InodeE
 	r := d.s.begin(ctx)
 	defer r.finish()
 	from := fs.RenameFlags{NoReplace: flags&unix.RENAME_NOREPLACE != 0, Exchange: flags&unix.RENAME_EXCHANGE != 0}
+	var last *lastOpen
+	if !from.Exchange {
+		last = d.s.lastOpen(r, to.GetChild(newName))
+	}
 	if err := d.dir.Load().Rename(r, name, to.dir.Load(), newName, from); err != nil {
+		last.drop()
 		return d.s.failWrite(r, "rename", name, err)
 	}
+	last.keep()
 	d.changes.Add(1)
 	to.changes.Add(1)
 	d.s.renew(r, d.GetChild(name), to.dir.Load(), newName)

@@ -8,7 +8,7 @@
 // dying (request), and what the kernel must be told to forget (notifier).
 //
 // Lock order: fileNode.mu, then Server.mu or the locks of package fs;
-// sharedHandles.mu, liveNodes.mu, dueWriters.mu, threads.mu, linkNode.mu and
+// sharedHandles.mu, liveNodes.mu, dueWriters.mu, threads.mu and
 // notifier.mu are leaves. No lock is held across a call that may wait for the
 // network or for the kernel, except the ioctl that registers a backing file,
 // which waits for neither.

@@ -29,7 +29,9 @@ type fileNode struct {
 	opens   openCount // guarded by mu
 	writers int       // native opens for writing; guarded by mu
 	backing backing   // while opens.native > 0; guarded by mu
-	last    pages     // guarded by mu
+	found   pages     // by the last open; guarded by mu
+	// last keeps the bytes of a file without a name, see lastOpen. guarded by mu
+	last []*fs.Handle
 }
 
 // backing is a file on disk that the kernel serves an inode from.
@@ -87,6 +89,7 @@ func (f *fileNode) Statfs(_ context.Context, out *fuse.StatfsOut) syscall.Errno 
 func (f *fileNode) OnForget() {
 	f.s.live.remove(f)
 	f.s.shared.drop(f)
+	f.forgetLast()
 	f.file.Load().Forgotten()
 }
 
@@ -153,9 +156,8 @@ func (f *fileNode) openElsewhere(r *request) (gofs.FileHandle, uint32, syscall.E
 
 // detach leaves this inode to those who read it natively.
 func (f *fileNode) detach() {
-	file := f.file.Load()
-	f.s.writerDue.expect(file.Ino(), f.s.now())
-	file.Detach()
+	f.s.writerDue.expect(f.name(), f.s.now())
+	f.file.Load().Detach()
 }
 
 // mayWrite reports whether a change of the file reaches everybody who has this
@@ -185,7 +187,7 @@ func (f *fileNode) enter(o *openFile, file *fs.File, epoch uint64, reply *openRe
 	defer f.mu.Unlock()
 	wish := openWish{write: o.write, local: o.h.Local(), size: file.Size()}
 	var disk *os.File
-	if reply != nil && f.s.mayPassThrough() && (o.write || !f.s.writerDue.is(file.Ino(), f.s.now())) {
+	if reply != nil && f.s.mayPassThrough() && (o.write || !f.s.writerDue.is(f.name, f.s.now())) {
 		if d, id, ok := o.h.Backing(); ok {
 			disk, wish.backing = d, id
 		}
@@ -212,7 +214,7 @@ func (f *fileNode) enter(o *openFile, file *fs.File, epoch uint64, reply *openRe
 		}
 	}
 	if o.write {
-		f.s.writerDue.came(file.Ino())
+		f.s.writerDue.came(f.name)
 	}
 	// Pages of local bytes are never kept: they may have been written to past
 	// this inode, natively or under another name of the view.
@@ -220,8 +222,8 @@ func (f *fileNode) enter(o *openFile, file *fs.File, epoch uint64, reply *openRe
 	if !wish.local {
 		now.content = file.Content()
 	}
-	keep = !wish.local && (!f.last.opened || f.last == now)
-	f.last = now
+	keep = !wish.local && (!f.found.opened || f.found == now)
+	f.found = now
 	return keep, true
 }
 
@@ -263,23 +265,26 @@ func (f *fileNode) Read(ctx context.Context, fh gofs.FileHandle, dest []byte, of
 }
 
 func (f *fileNode) read(r *request, h *fs.Handle, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
-	if !h.Local() {
+	for !h.Local() {
+		size := f.file.Load().Size()
 		view, err := h.View(r, off, len(dest))
 		if err == nil {
 			// The kernel takes a short answer for the end of the file and cuts
 			// it there.
-			want := max(min(int64(len(dest)), f.file.Load().Size()-off), 0)
+			want := max(min(int64(len(dest)), size-off), 0)
 			got := int64(view.Len())
 			if got == want {
 				return &viewResult{view: view}, 0
 			}
 			view.Release()
+			if f.file.Load().Size() != size && r.Err() == nil {
+				continue // it was written to between the two
+			}
 			err = fmt.Errorf("%d bytes at %d where %d are", got, off, want)
 		}
 		if !h.Local() && !errors.Is(err, fs.ErrLocal) {
 			return nil, f.s.fail(r, "read", f.name(), err)
 		}
-		// Somebody wrote to it meanwhile.
 	}
 	n, err := h.ReadAt(r, dest, off)
 	if err != nil && !errors.Is(err, io.EOF) {

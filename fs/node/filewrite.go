@@ -62,6 +62,7 @@ func (f *fileNode) Setattr(ctx context.Context, fh gofs.FileHandle, in *fuse.Set
 				return f.s.fail(r, "truncate", f.name(), fs.ErrStale)
 			}
 			set.Size = &n
+			defer f.s.writerDue.came(f.name)
 		}
 	}
 	file := f.file.Load()

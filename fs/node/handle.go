@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"syscall"
 
+	gofs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
 
 	"hfmount/blockcache"
@@ -51,6 +52,63 @@ func (o *openFile) close() {
 // that these bytes are not to be committed unasked.
 func (o *openFile) cut() {
 	o.once.Do(func() { o.node.leave(o) })
+}
+
+// lastOpen keeps the local bytes of a file that loses its name. Somebody who
+// found the name before may open it after, and finds what was there, as on any
+// file system: the inode lives until the kernel forgets it.
+type lastOpen struct {
+	node *fileNode
+	h    *fs.Handle
+}
+
+// lastOpen opens the file that inode shows, if its bytes would be gone with the
+// name; nil otherwise.
+func (s *Server) lastOpen(r *request, inode *gofs.Inode) *lastOpen {
+	if inode == nil {
+		return nil
+	}
+	n, ok := inode.Operations().(*fileNode)
+	if !ok || n.file.Load().Content().Valid() {
+		return nil // the Hub has it
+	}
+	h, err := n.file.Load().Open(r)
+	if err != nil {
+		return nil // then nobody else can open it either
+	}
+	return &lastOpen{n, h}
+}
+
+// drop is for a name that stays after all.
+func (l *lastOpen) drop() {
+	if l != nil {
+		l.node.s.closeHandle(l.h)
+	}
+}
+
+// keep keeps the bytes until OnForget.
+func (l *lastOpen) keep() {
+	if l == nil {
+		return
+	}
+	l.node.mu.Lock()
+	defer l.node.mu.Unlock()
+	l.node.last = append(l.node.last, l.h)
+	l.node.s.tracked(l.node, true)
+}
+
+// forgetLast closes what lastOpen kept.
+func (f *fileNode) forgetLast() {
+	f.mu.Lock()
+	last := f.last
+	f.last = nil
+	if last != nil {
+		f.s.tracked(f, false)
+	}
+	f.mu.Unlock()
+	for _, h := range last {
+		f.s.closeHandle(h)
+	}
 }
 
 func (s *Server) closeHandle(h *fs.Handle) {

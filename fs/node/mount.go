@@ -9,10 +9,12 @@ import (
 	iofs "io/fs"
 	"log"
 	"log/slog"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -83,6 +85,7 @@ type Server struct {
 
 	mu       sync.Mutex
 	open     map[*openFile]struct{} // guarded by mu
+	nameless map[*fileNode]struct{} // those with a lastOpen; guarded by mu
 	noNative string                 // why complete files are not native, "" if they are; guarded by mu
 	native   atomic.Bool            // noNative == ""
 }
@@ -203,7 +206,11 @@ func (s *Server) serve() {
 		left = append(left, o)
 	}
 	clear(s.open)
+	nameless := slices.Collect(maps.Keys(s.nameless))
 	s.mu.Unlock()
+	for _, f := range nameless {
+		f.forgetLast()
+	}
 	// What is gone from the table of mounts was not in use: each writer has
 	// closed his file, though the kernel may have kept the RELEASE to itself.
 	// Else the connection was cut while files were open, and they are not
@@ -316,6 +323,21 @@ func (s *Server) untrack(o *openFile) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.open, o)
+}
+
+// tracked notes whether f has a lastOpen, which the end of the mount closes:
+// the kernel forgets nothing then.
+func (s *Server) tracked(f *fileNode, yes bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !yes {
+		delete(s.nameless, f)
+		return
+	}
+	if s.nameless == nil {
+		s.nameless = make(map[*fileNode]struct{})
+	}
+	s.nameless[f] = struct{}{}
 }
 
 const fuseConf = "/etc/fuse.conf"

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -100,7 +101,8 @@ func serveTest(conf string) int {
 	var asked requestCount
 	s, err := Mount(c.Dir, tree, root, Options{
 		FSName: loc.String(), UID: c.UID, GID: c.GID, Umask: c.Umask, NoOpen: c.NoOpen, CacheDir: c.CacheDir, ReadOnly: !c.Write,
-		wrap: func(raw fuse.RawFileSystem) fuse.RawFileSystem { asked.RawFileSystem = raw; return &asked },
+		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		wrap:   func(raw fuse.RawFileSystem) fuse.RawFileSystem { asked.RawFileSystem = raw; return &asked },
 	})
 	if err != nil {
 		say.Encode(serverReady{Err: err.Error()})

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -39,12 +40,18 @@ func (s *Server) OpenForWriting() []OpenWriter {
 	return slices.Compact(all)
 }
 
-// dueWriters are inode numbers for which an open for writing was sent to look
-// its path up again. Until it has come, no reader may make the new inode
-// native: the kernel looks up only once more.
+// dueWriters are paths which opens for writing were sent to look up again.
+// Until they have come, no reader may make what is there native: the kernel
+// looks up only once more.
 type dueWriters struct {
-	mu    sync.Mutex
-	until map[uint64]time.Time // guarded by mu
+	any  atomic.Bool // come is not empty
+	mu   sync.Mutex
+	come map[string]dueWriter // guarded by mu
+}
+
+type dueWriter struct {
+	n     int // opens and truncates
+	until time.Time
 }
 
 const (
@@ -52,25 +59,51 @@ const (
 	maxDue         = 1024 // beyond it, a writer may have to try again by itself
 )
 
-func (d *dueWriters) expect(ino uint64, now time.Time) {
+func (d *dueWriters) expect(path string, now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.until == nil || len(d.until) >= maxDue {
-		d.until = make(map[uint64]time.Time)
+	for p, w := range d.come {
+		if !now.Before(w.until) || len(d.come) >= maxDue {
+			delete(d.come, p)
+		}
 	}
-	d.until[ino] = now.Add(writerPatience)
+	if d.come == nil {
+		d.come = make(map[string]dueWriter)
+	}
+	d.come[path] = dueWriter{d.come[path].n + 1, now.Add(writerPatience)}
+	d.any.Store(true)
 }
 
-func (d *dueWriters) came(ino uint64) {
+// came is called for every writer, whether due or not. path is asked for only
+// where somebody is due.
+func (d *dueWriters) came(path func() string) {
+	if !d.any.Load() {
+		return
+	}
+	p := path()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	delete(d.until, ino)
+	w, ok := d.come[p]
+	if !ok {
+		return
+	}
+	if w.n--; w.n > 0 {
+		d.come[p] = w
+	} else {
+		delete(d.come, p)
+	}
+	d.any.Store(len(d.come) > 0)
 }
 
-func (d *dueWriters) is(ino uint64, now time.Time) bool {
+// is reports whether a writer of the path is due.
+func (d *dueWriters) is(path func() string, now time.Time) bool {
+	if !d.any.Load() {
+		return false
+	}
+	p := path()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return now.Before(d.until[ino])
+	return now.Before(d.come[p].until)
 }
 
 // threads remembers which process a thread belongs to. The kernel names the

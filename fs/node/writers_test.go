@@ -54,24 +54,42 @@ func TestProcessOf(t *testing.T) {
 func TestDueWriters(t *testing.T) {
 	var d dueWriters
 	now := time.Unix(1000, 0)
-	if d.is(5, now) {
+	at := func(path string) func() string { return func() string { return path } }
+	a := at("a")
+	if d.is(a, now) {
 		t.Error("a writer is due from the start")
 	}
-	d.expect(5, now)
-	if !d.is(5, now) || d.is(6, now) || !d.is(5, now.Add(writerPatience-1)) || d.is(5, now.Add(writerPatience)) {
+	d.expect("a", now)
+	if !d.is(a, now) || d.is(at("b"), now) || !d.is(a, now.Add(writerPatience-1)) || d.is(a, now.Add(writerPatience)) {
 		t.Error("not due for just as long")
 	}
-	d.came(5)
-	if d.is(5, now) {
-		t.Error("a writer that came is still due")
+	d.expect("a", now)
+	d.came(a)
+	if !d.is(a, now) {
+		t.Error("one of two came, and none is due")
 	}
-	for i := range uint64(3 * maxDue) {
-		d.expect(i, now)
+	d.came(a)
+	d.came(a) // who was not due
+	if d.is(a, now) {
+		t.Error("writers that came are still due")
 	}
-	if n := len(d.until); n > maxDue {
+	if d.any.Load() {
+		t.Error("nobody is due, and each open looks")
+	}
+	d.expect("a", now)
+	now = now.Add(writerPatience)
+	d.expect("a", now) // the first never came
+	d.came(a)
+	if d.is(a, now) {
+		t.Error("who never came is still due")
+	}
+	for i := range 3 * maxDue {
+		d.expect(fmt.Sprint(i), now)
+	}
+	if n := len(d.come); n > maxDue {
 		t.Errorf("%d remembered", n)
 	}
-	if !d.is(3*maxDue-1, now) {
+	if !d.is(at(fmt.Sprint(3*maxDue-1)), now) {
 		t.Error("the last is forgotten")
 	}
 }
