@@ -17,10 +17,13 @@ build:
 run: build
 	./integration/demo.sh
 
-# test runs everything, mounts included; it needs /dev/fuse, and installs fuse3
-# if it can.
+# TOOLS is what the tests run, as command:package.
+TOOLS = fusermount3:fuse3 git:git python3:python3 getfattr:attr rsync:rsync fio:fio stress-ng:stress-ng
+
+# test runs everything, mounts included; it needs /dev/fuse, and installs what
+# the tests run if it can.
 test:
-	./integration/need-fuse.sh
+	./integration/need.sh $(TOOLS)
 	$(GO) test -timeout 30m ./...
 
 # race runs the packages under the race detector; the mounts of integration
@@ -36,6 +39,7 @@ fuzz:
 	./.ci/fuzz
 
 integration:
+	./integration/need.sh $(TOOLS)
 	$(GO) test -count=1 -timeout 30m ./integration/...
 
 # e2e runs the official Python and JavaScript clients against hfmount.

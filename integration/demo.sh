@@ -73,7 +73,7 @@ cleanup() {
     fi
 }
 
-./integration/need-fuse.sh
+./integration/need.sh fusermount3:fuse3
 mkdir -p "$run" mnt
 trap cleanup EXIT
 trap 'exit 0' INT TERM
