@@ -240,7 +240,7 @@ type testLayers struct {
 	result  chan string // of the commit under way
 }
 
-func openTestLayers(stateDir string, src *source) (*testLayers, error) {
+func openTestLayers(stateDir string, src *source, maxStaging int64) (*testLayers, error) {
 	l := &testLayers{hub: newTestHub(src), result: make(chan string, 1)}
 	ref := hub.Ref{Repo: testRepo}
 	ref.Revision = ref.Rev()
@@ -251,7 +251,8 @@ func openTestLayers(stateDir string, src *source) (*testLayers, error) {
 		Content: func(ctx context.Context, p writeback.Place) (staging.Source, error) {
 			return l.tree.Content(ctx, p)
 		},
-		LocalOnly: func(string) string { return "" },
+		LocalOnly:  func(string) string { return "" },
+		MaxStaging: maxStaging,
 	})
 	if err != nil {
 		return nil, err
@@ -296,6 +297,7 @@ func (l *testLayers) commit() string {
 }
 
 func (l *testLayers) MayWrite(hub.Ref) bool { return true }
+func (l *testLayers) MayCreate() bool       { return true }
 
 func (l *testLayers) Layer(context.Context, hub.Ref, bool) (*writeback.Layer, error) {
 	return l.layer, nil

@@ -34,7 +34,8 @@ type serverConfig struct {
 	NoOpen        bool
 	Write         bool // else read-only
 	Cached        bool // no passthrough, as for ordinary users
-	Blobs         int  // how many files there are as blobName and absentName say
+	MaxStaging    int64
+	Blobs         int // how many files there are as blobName and absentName say
 	UID, GID      int
 	Umask         uint32
 }
@@ -73,7 +74,7 @@ func serveTest(conf string) int {
 	o := fs.Options{Source: src, Cache: cache}
 	var layers *testLayers
 	if c.Write {
-		if layers, err = openTestLayers(filepath.Join(c.CacheDir, "state"), src); err != nil {
+		if layers, err = openTestLayers(filepath.Join(c.CacheDir, "state"), src, c.MaxStaging); err != nil {
 			say.Encode(serverReady{Err: err.Error()})
 			return 1
 		}

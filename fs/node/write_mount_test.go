@@ -653,3 +653,30 @@ func (m *mount) cut() error {
 	_, minor, _ := strings.Cut(mountDevice(m.dir), ":")
 	return os.WriteFile("/sys/fs/fuse/connections/"+minor+"/abort", []byte("1"), 0)
 }
+
+// TestFullStaging: who waits for room ends when he is killed, and a commit makes
+// room.
+func TestFullStaging(t *testing.T) {
+	c := writable()
+	c.MaxStaging = 1 << 20
+	m := startMount(t, c)
+	must(t, os.WriteFile(m.path("full"), make([]byte, 2<<20), 0o644))
+	time.Sleep(200 * time.Millisecond) // a count of what is staged is good for half of that
+	waiter := func() *exec.Cmd {
+		cmd := exec.Command("sh", "-c", `echo x > "$1"`, "sh", m.path("more"))
+		must(t, cmd.Start())
+		waitFor(t, "a create", func() bool { return m.ask("asked create") > "1" })
+		return cmd
+	}
+	killed := waiter()
+	must(t, killed.Process.Kill())
+	var exit *exec.ExitError
+	if err := killed.Wait(); !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+		t.Errorf("the killed one: %v", err)
+	}
+	m.wantNone("more")
+	// Room for the next who asks.
+	m.do("commit")
+	m.write("more", "x")
+	m.wantText("more", "x")
+}

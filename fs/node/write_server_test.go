@@ -16,12 +16,12 @@ import (
 // requestCount counts some of the kernel's requests.
 type requestCount struct {
 	fuse.RawFileSystem
-	open, stale, read, write, getxattr, setattr, flush atomic.Int64
+	open, create, stale, read, write, getxattr, setattr, flush atomic.Int64
 }
 
 func (c *requestCount) of(what string) int64 {
 	return map[string]*atomic.Int64{
-		"open": &c.open, "stale": &c.stale, "read": &c.read, "write": &c.write,
+		"open": &c.open, "create": &c.create, "stale": &c.stale, "read": &c.read, "write": &c.write,
 		"getxattr": &c.getxattr, "setattr": &c.setattr, "flush": &c.flush,
 	}[what].Load()
 }
@@ -33,6 +33,11 @@ func (c *requestCount) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.O
 		c.stale.Add(1)
 	}
 	return st
+}
+
+func (c *requestCount) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
+	c.create.Add(1)
+	return c.RawFileSystem.Create(cancel, in, name, out)
 }
 
 func (c *requestCount) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
