@@ -58,8 +58,15 @@ func (d *Dir) Attr(ctx context.Context) (Attr, error) {
 		return Attr{}, err
 	}
 	a := Attr{Ino: d.Ino(), Mode: iofs.ModeDir | 0o555, Mtime: t}
-	if r, ok := d.kind.(*repoDir); ok && r.spot != nil {
-		r.spot.override(&a)
+	switch k := d.kind.(type) {
+	case *repoDir:
+		if k.spot != nil {
+			k.spot.override(&a)
+		}
+	case *spaceDir:
+		if k.mayCreate() {
+			a.Mode, a.Writable = iofs.ModeDir|0o755, true
+		}
 	}
 	return a, nil
 }

@@ -187,6 +187,8 @@ type testLayers struct {
 
 func (l *testLayers) MayWrite(ref hub.Ref) bool { return true }
 
+func (l *testLayers) MayCreate() bool { return true }
+
 func (l *testLayers) Layer(_ context.Context, ref hub.Ref, create bool) (*writeback.Layer, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

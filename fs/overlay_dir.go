@@ -397,10 +397,15 @@ func (d *Dir) Mkdir(ctx context.Context, name string, mode iofs.FileMode) (*Dir,
 	return o.dirNode(r.a, s), nil
 }
 
+// mayCreate reports whether a directory made here may become a repository.
+func (d *spaceDir) mayCreate() bool {
+	return d.t.layers != nil && !d.t.offline && d.t.layers.MayCreate()
+}
+
 // mkdir makes a repository.
 func (d *spaceDir) mkdir(ctx context.Context, name string) (*Dir, error) {
 	repo := hub.Repo{Type: d.s.t, Namespace: d.s.name, Name: name}
-	if d.t.layers == nil || d.t.offline {
+	if !d.mayCreate() {
 		return nil, ErrReadOnly
 	}
 	if err := hub.CheckRepo(repo); err != nil {

@@ -17,6 +17,8 @@ type Layers interface {
 	// none yet. It fails with ErrReadOnly, and the reason, where the mount does
 	// not write.
 	Layer(ctx context.Context, ref hub.Ref, create bool) (*writeback.Layer, error)
+	// MayCreate reports, without I/O, whether CreateRepo could succeed at all.
+	MayCreate() bool
 	// CreateRepo makes a repository; ErrReadOnly where that was not asked for.
 	CreateRepo(ctx context.Context, repo hub.Repo) error
 }

@@ -293,9 +293,12 @@ func (l *layers) open(ctx context.Context, ref hub.Ref) (*branch, error) {
 	return b, nil
 }
 
+// MayCreate reports whether the mount was told that it may make repositories.
+func (l *layers) MayCreate() bool { return l.cfg.readOnly == "" && l.cfg.write.createRepo }
+
 // CreateRepo makes a private repository, where --create-repo allows it.
 func (l *layers) CreateRepo(ctx context.Context, repo hub.Repo) error {
-	if l.cfg.readOnly != "" || !l.cfg.write.createRepo || !l.cfg.write.names(repo) {
+	if !l.MayCreate() || !l.cfg.write.names(repo) {
 		return fmt.Errorf("%w: making repositories takes --create-repo, and --rw that names them", fs.ErrReadOnly)
 	}
 	return l.client.CreateRepo(ctx, repo, true)
