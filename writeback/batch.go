@@ -78,9 +78,7 @@ func (j *job) commit(ctx context.Context, t target, parent hub.Snapshot, lines [
 		return "", err
 	}
 	if j.auto {
-		if w, err := q.budget.take(); err != nil {
-			return "", err
-		} else if w > 0 {
+		if w := q.budget.take(); w > 0 {
 			return "", &budgetError{w}
 		}
 	}
@@ -113,6 +111,14 @@ func (j *job) commit(ctx context.Context, t target, parent hub.Snapshot, lines [
 	c.Summary, c.Description = compose(j.text(lines), j.description, b.ID, q.policy)
 	b.Summary = c.Summary
 	return j.send(ctx, t, b, c)
+}
+
+func (b *batch) names() []string {
+	out := make([]string, len(b.Paths))
+	for i, p := range b.Paths {
+		out[i] = p.Path
+	}
+	return out
 }
 
 // same reports whether two batches are the same commit.
@@ -462,7 +468,7 @@ func (j *job) made(ctx context.Context, t target, b *batch, c hub.Committed) err
 		q.lineage.grew(b.Parent, c.ID)
 	}
 	if c.PullRequest != nil {
-		if err := q.opened(*c.PullRequest, b.Parent); err != nil {
+		if err := q.opened(*c.PullRequest, b.Parent, b.names()); err != nil {
 			return err
 		}
 	}

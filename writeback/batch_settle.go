@@ -49,13 +49,12 @@ func (q *Queue) settle(ctx context.Context, b *batch) (*hub.Committed, error) {
 // ours may have happened unseen. Without wait it fails with an unsettledError
 // while one may be applied yet.
 func (q *Queue) settleAll(ctx context.Context, wait bool) error {
-	if err := q.settleSquash(ctx); err != nil {
+	if err := q.settleSquash(ctx, wait); err != nil {
 		return err
 	}
 	for pause := 2 * time.Second; ; pause = min(2*pause, 20*time.Second) {
 		var left time.Duration
 		logs := make(pastLogs)
-		long := false
 		for _, b := range slices.Clone(q.unsure) {
 			if slices.ContainsFunc(q.landings, func(d *delivery) bool { return d.batch == b }) {
 				continue
@@ -70,24 +69,33 @@ func (q *Queue) settleAll(ctx context.Context, wait bool) error {
 				err = q.recovered(ctx, target{ref: b.Ref, pr: b.PR}, b, *found)
 			case over, age >= forgetAfter:
 				err = q.forget(b)
-			case age < b.wait():
+			case !b.Opens: // only what needs the pull request waits for that
 				left = max(left, b.wait()-age)
-				long = long || age >= settleWait
 			}
 			if err != nil {
 				return err
 			}
 		}
-		if left == 0 {
+		if left <= 0 {
 			return nil
 		}
-		if !wait || long {
+		if !wait {
 			return &unsettledError{left}
 		}
 		if err := sleep(ctx, min(pause, left)); err != nil {
 			return err
 		}
 	}
+}
+
+// unopened fails while a pull request may be opened yet by an earlier request.
+func (q *Queue) unopened() error {
+	for _, b := range q.unsure {
+		if left := b.wait() - b.age(q.now()); b.Opens && left > 0 {
+			return &unsettledError{left}
+		}
+	}
+	return nil
 }
 
 // pastLogs is what was read of histories a moment ago.

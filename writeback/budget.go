@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -25,6 +26,9 @@ const (
 type budget struct {
 	path string
 	now  func() time.Time
+
+	mu  sync.Mutex
+	own bucket // while the file cannot be used
 }
 
 type bucket struct {
@@ -58,12 +62,37 @@ func (b bucket) wait() time.Duration {
 // take takes one token, or says how long until there is one. The file is
 // locked only for the moment. One that cannot be read is a full bucket: losing
 // it must not stop commits.
-func (b *budget) take() (time.Duration, error) { return b.spend(1) }
+func (b *budget) take() time.Duration { return b.spend(1) }
 
 // peek says how long until there is a token, and leaves it.
-func (b *budget) peek() (time.Duration, error) { return b.spend(0) }
+func (b *budget) peek() time.Duration { return b.spend(0) }
 
-func (b *budget) spend(n float64) (time.Duration, error) {
+// spend is of the file, or, where the disk is full, which commits help against,
+// of memory.
+func (b *budget) spend(n float64) time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if w, err := b.spendShared(n); err == nil {
+		b.own = bucket{}
+		return w
+	}
+	if b.own.At.IsZero() {
+		b.own = bucket{Tokens: budgetBurst, At: b.now()}
+	}
+	return b.own.spend(b.now(), n)
+}
+
+// spend takes n tokens if there is one, or says how long until then.
+func (b *bucket) spend(now time.Time, n float64) time.Duration {
+	*b = b.refill(now)
+	w := b.wait()
+	if w == 0 {
+		b.Tokens -= n
+	}
+	return w
+}
+
+func (b *budget) spendShared(n float64) (time.Duration, error) {
 	f, err := os.OpenFile(b.path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return 0, fmt.Errorf("the commit budget: %w", err)
@@ -79,11 +108,7 @@ func (b *budget) spend(n float64) (time.Duration, error) {
 			cur = saved
 		}
 	}
-	cur = cur.refill(b.now())
-	w := cur.wait()
-	if w == 0 {
-		cur.Tokens -= n
-	}
+	w := cur.spend(b.now(), n)
 	// Written even without a token taken: a clock that was set back must not
 	// leave a date in the future behind.
 	data, err := json.Marshal(cur)

@@ -13,14 +13,7 @@ func TestBudget(t *testing.T) {
 	a := newBudget(dir, "https://hub", "ada", clock)
 	b := newBudget(dir, "https://hub", "ada", clock) // another mount of the account
 	other := newBudget(dir, "https://hub", "bob", clock)
-	must := func(b *budget) time.Duration {
-		t.Helper()
-		w, err := b.take()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return w
-	}
+	must := (*budget).take
 	for i := range budgetBurst {
 		who := a
 		if i%2 == 1 {
@@ -64,5 +57,22 @@ func TestBudget(t *testing.T) {
 	}
 	if w := must(a); w != 0 {
 		t.Errorf("a torn file waits %v", w)
+	}
+	// A file that cannot be used must not stop commits, nor let all through.
+	if err := os.Remove(a.path); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(a.path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	n = 0
+	for range 6 * 60 {
+		now = now.Add(10 * time.Second)
+		if must(a) == 0 {
+			n++
+		}
+	}
+	if n < 60 || n > 60+budgetBurst {
+		t.Errorf("%d commits in an hour without the file, want 60 to 70", n)
 	}
 }

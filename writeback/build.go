@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	iofs "io/fs"
+	"maps"
 	"path"
 	"slices"
 	"sync"
@@ -19,6 +19,7 @@ import (
 type job struct {
 	q           *Queue
 	auto        bool // nobody asked for it: whole units only, within the budget
+	whole       bool // whole units only
 	yes         bool // the guard is answered
 	message     string
 	description string
@@ -35,7 +36,7 @@ type job struct {
 	pulled   map[*group]bool // that it is of
 	proposal *hub.Proposal   // where it went
 	raced    bool            // something was removed or replaced meanwhile
-	alone    bool            // a group at a time: the Hub refuses one and does not say which
+	most     int             // groups at a time, 0 is all: the Hub refuses one and does not say which
 	asked    bool            // anew which objects the Hub has
 	tries    int             // of heads that moved away
 	lost     int             // answers, of commits that were not made
@@ -166,15 +167,31 @@ func (j *job) remaining(items []*item) []*item {
 
 // publish commits items to a target, however often its head moves.
 func (j *job) publish(ctx context.Context, t target, items []*item) error {
+	through := make(map[*group]bool)
 	for {
-		items = j.remaining(items)
+		items = slices.DeleteFunc(j.remaining(items), func(it *item) bool { return through[j.group[it.Path]] })
 		if len(items) == 0 {
 			return nil
 		}
 		if t.pr {
 			t = j.q.prTarget()
 		}
-		err := j.once(ctx, t, items)
+		some, of := items, make(map[*group]bool)
+		if j.most > 0 {
+			some = nil
+			for _, it := range items {
+				if g := j.group[it.Path]; of[g] || len(of) < j.most {
+					of[g] = true
+					some = append(some, it)
+				}
+			}
+		}
+		err := j.once(ctx, t, some)
+		if err == nil && len(some) < len(items) {
+			maps.Copy(through, of)
+			j.most *= 2
+			continue
+		}
 		if !errors.Is(err, errAgain) {
 			return err
 		}
@@ -204,15 +221,11 @@ func (j *job) once(ctx context.Context, t target, items []*item) error {
 	if lines, err = j.meetHead(ctx, t, head, lines); err != nil || len(lines) == 0 {
 		return err
 	}
-	if !j.yes && !q.policy.NoGuard {
+	if !j.yes && !q.policy.NoGuard && j.most == 0 { // else it saw all of it before
 		held, err := j.guard(ctx, head, lines)
 		if err != nil || held {
 			return err
 		}
-	}
-	if j.alone {
-		g := j.group[lines[0].Path]
-		lines = slices.DeleteFunc(lines, func(l *line) bool { return j.group[l.Path] != g })
 	}
 	if lines, err = j.modes(ctx, t, lines); err != nil || len(lines) == 0 {
 		return err
@@ -251,9 +264,6 @@ func (j *job) once(ctx context.Context, t target, items []*item) error {
 		}
 		lines, parts = restLines, restParts
 	}
-	if j.alone {
-		return errAgain // the next group
-	}
 	return nil
 }
 
@@ -282,7 +292,7 @@ func (j *job) seal(ctx context.Context, items []*item) ([]*line, error) {
 				j.sealed[it] = s
 			case errors.Is(err, staging.ErrWriters), errors.Is(err, staging.ErrChanged):
 				open[it] = true
-			case errors.Is(err, ErrRaced), errors.Is(err, iofs.ErrNotExist) && j.q.edited(it):
+			case errors.Is(err, ErrRaced):
 				vanished[it] = true // removed or replaced since the look
 			case everybodys(err):
 				return fmt.Errorf("%s: %w", it.Path, err)
@@ -300,6 +310,18 @@ func (j *job) seal(ctx context.Context, items []*item) ([]*line, error) {
 		j.q.busy[it.Path] = true
 		j.q.mu.Unlock()
 		j.setAside(it, Open, mappedReason)
+	}
+	if len(failed) > 0 {
+		now := make(map[string]uint64)
+		for _, it := range j.q.l.items() {
+			now[it.Path] = it.seq
+		}
+		for it := range failed {
+			if now[it.Path] != it.seq {
+				vanished[it] = true
+				delete(failed, it)
+			}
+		}
 	}
 	for it := range vanished {
 		j.raced = true
@@ -332,18 +354,13 @@ func (j *job) seal(ctx context.Context, items []*item) ([]*line, error) {
 	return lines, nil
 }
 
-// edited reports whether a change is another one by now, or none.
-func (q *Queue) edited(it *item) bool {
-	return !slices.ContainsFunc(q.l.items(), func(o *item) bool { return o.Path == it.Path && o.seq == it.seq })
-}
-
 // setAside leaves a change out of this run. One that nobody asked for leaves
 // its whole group out: a unit is not committed in part.
 func (j *job) setAside(it *item, s State, reason string) {
 	j.why[it.Path] = setAside{it.seq, s, reason}
 	j.finished[it] = true
 	g := j.group[it.Path]
-	if !j.auto && s != Conflict || j.aside[g] {
+	if !j.auto && !j.whole && s != Conflict || j.aside[g] {
 		return
 	}
 	j.aside[g] = true
@@ -398,15 +415,15 @@ func (j *job) refused(err error, lines []*line) error {
 		about[p] = true
 	}
 	var named []*line
-	one := true
+	of := make(map[*group]bool)
 	for _, l := range lines {
 		if about[l.Path] {
 			named = append(named, l)
 		}
-		one = one && j.group[l.Path] == j.group[lines[0].Path]
+		of[j.group[l.Path]] = true
 	}
-	if len(named) == 0 && !one && !j.alone {
-		j.alone = true
+	if len(named) == 0 && len(of) > 1 {
+		j.most = len(of) / 2
 		return errAgain
 	}
 	if len(named) == 0 {

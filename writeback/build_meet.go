@@ -209,11 +209,15 @@ func (j *job) meetHead(ctx context.Context, t target, head hub.Snapshot, lines [
 	return slices.DeleteFunc(on, func(l *line) bool { return j.finished[l.item] || j.toPR[l.item] && !t.pr }), nil
 }
 
+// special reports whether a ref is no branch that a pull request could be for:
+// it is one itself.
+func special(ref hub.Ref) bool { return strings.HasPrefix(ref.Rev(), "refs/") }
+
 // clash sends conflicts where the policy says.
 func (j *job) clash(t target, lines []*line) error {
 	q := j.q
 	q.mu.Lock()
-	pr := !t.pr && q.policy.OnConflict == ConflictPR && !q.forkless && !strings.HasPrefix(q.branch().Rev(), "refs/")
+	pr := !t.pr && q.policy.OnConflict == ConflictPR && !q.forkless && !special(q.branch())
 	q.mu.Unlock()
 	if !pr {
 		items := make([]*item, len(lines))

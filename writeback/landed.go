@@ -204,7 +204,7 @@ func (q *Queue) recovered(ctx context.Context, t target, b *batch, c hub.Committ
 		return err
 	}
 	if c.PullRequest != nil {
-		if err := q.opened(*c.PullRequest, b.Parent); err != nil {
+		if err := q.opened(*c.PullRequest, b.Parent, b.names()); err != nil {
 			return err
 		}
 	}

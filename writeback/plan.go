@@ -225,12 +225,14 @@ func holders(groups []group, p Policy, now time.Time) []Holder {
 
 // wholeSaves drops from a selection the groups in which a file is open for
 // writing, but for appending, or was when its writer was ended lately: what a
-// program did not finish to save must not be on the branch.
+// program did not finish to save must not be on the branch. Nor must a part of
+// what is held or refused.
 func wholeSaves(selected, all []*item, p Policy, now time.Time) []*item {
 	unfinished := make(map[*item]bool)
 	for _, g := range groupItems(all) {
 		open := slices.ContainsFunc(g.items, func(it *item) bool {
-			return it.State == Unclosed && now.Before(it.Since.Add(p.CommitMaxWait)) ||
+			return it.State == Held || it.State == Refused ||
+				it.State == Unclosed && now.Before(it.Since.Add(p.CommitMaxWait)) ||
 				it.remote() && slices.ContainsFunc(it.writers, func(w writer) bool { return !w.Append })
 		})
 		for _, it := range g.items {

@@ -149,8 +149,12 @@ func (j *job) publishPR(ctx context.Context, items []*item) error {
 		}
 	}
 	var err error
-	if st == nil && q.branch().Rev() == hub.DefaultRevision {
-		err = q.openPR(ctx, conflict)
+	switch {
+	case st != nil:
+	case q.branch().Rev() == hub.DefaultRevision:
+		err = q.openPR(ctx, pathsOf(items))
+	default:
+		err = q.unopened()
 	}
 	if err == nil {
 		err = j.publish(ctx, q.prTarget(), items)
@@ -183,8 +187,8 @@ type opening struct {
 	At    time.Time `json:"at"`
 }
 
-// openPR opens the pull request against main.
-func (q *Queue) openPR(ctx context.Context, conflict bool) error {
+// openPR opens the pull request against main, for paths.
+func (q *Queue) openPR(ctx context.Context, paths []string) error {
 	repo := q.branch().Repo
 	all, err := q.hub.PullRequests(ctx, repo)
 	if err != nil {
@@ -199,7 +203,7 @@ func (q *Queue) openPR(ctx context.Context, conflict bool) error {
 				return err
 			}
 			if p.Description == "" || strings.Contains(p.Description, o.ID) {
-				return q.openedMain(ctx, p)
+				return q.openedMain(ctx, p, paths)
 			}
 		}
 		if o.At.After(q.now()) {
@@ -218,7 +222,7 @@ func (q *Queue) openPR(ctx context.Context, conflict bool) error {
 		o.After = max(o.After, p.Num)
 	}
 	description := "Changes made through a mount; later ones follow."
-	if conflict {
+	if !q.policy.CreatePR {
 		description = "These files were changed here and on the branch at the same time."
 	}
 	if err := q.l.keep(openingKey, o, true); err != nil {
@@ -227,7 +231,7 @@ func (q *Queue) openPR(ctx context.Context, conflict bool) error {
 	q.opening = o
 	p, err := q.hub.OpenPullRequest(ctx, repo, o.Title, description+"\n\n"+batchTrailer+o.ID)
 	if err == nil {
-		return q.openedMain(ctx, p)
+		return q.openedMain(ctx, p, paths)
 	}
 	if nothingDone(err) {
 		q.opening = nil
@@ -239,20 +243,20 @@ func (q *Queue) openPR(ctx context.Context, conflict bool) error {
 }
 
 // openedMain takes note of a pull request that branched from main.
-func (q *Queue) openedMain(ctx context.Context, p hub.Proposal) error {
+func (q *Queue) openedMain(ctx context.Context, p hub.Proposal, paths []string) error {
 	s, err := q.hub.Resolve(ctx, hub.Ref{Repo: q.branch().Repo, Revision: p.Ref()})
 	if err != nil {
 		return err // it will be found again
 	}
-	if err := q.opened(p, s.Commit); err != nil {
+	if err := q.opened(p, s.Commit, paths); err != nil {
 		return err
 	}
 	q.opening = nil
 	return q.l.keep(openingKey, nil, false)
 }
 
-// opened takes note of a pull request that began at a commit.
-func (q *Queue) opened(p hub.Proposal, at hub.CommitID) error {
+// opened takes note of a pull request that began at a commit, for paths.
+func (q *Queue) opened(p hub.Proposal, at hub.CommitID, paths []string) error {
 	p.Description = ""
 	st := &prState{Proposal: p, Paths: make(map[string]prPath), Began: at}
 	q.mu.Lock()
@@ -265,7 +269,7 @@ func (q *Queue) opened(p hub.Proposal, at hub.CommitID) error {
 		return err
 	}
 	if !q.policy.CreatePR {
-		q.event(Event{Kind: "conflict", Text: "files that were changed on the Hub too go into a pull request", URL: p.URL})
+		q.event(Event{Kind: "conflict", Text: "files that were changed on the Hub too go into a pull request", Paths: paths, URL: p.URL})
 	}
 	return nil
 }

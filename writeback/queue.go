@@ -102,6 +102,9 @@ func newQueue(o QueueOptions, l local) (*Queue, error) {
 	if q.log == nil {
 		q.log = slog.New(slog.DiscardHandler)
 	}
+	if special(q.key.Ref) {
+		q.policy.CreatePR = false // it is one
+	}
 	if q.policy.CommitAfter <= 0 {
 		q.policy.CommitAfter = 30 * time.Second
 	}

@@ -56,7 +56,7 @@ func (q *Queue) commit(ctx context.Context, r CommitRequest, only func(*item) bo
 		return out, err
 	}
 	defer q.release()
-	j := &job{q: q, yes: r.Yes, message: r.Message, description: r.Description, commits: &out.Commits}
+	j := &job{q: q, yes: r.Yes, whole: r.Final, message: r.Message, description: r.Description, commits: &out.Commits}
 	err := q.explicit(ctx, j, r, only)
 	out.Proposal = j.proposal
 	out.Left = q.left(began, j, r, only)

@@ -288,6 +288,66 @@ func TestARefusalWithoutAName(t *testing.T) {
 	})
 }
 
+// The one that is wrong is found among many, without a commit for each.
+func TestARefusalWithoutANameAmongMany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newFakeHub(t, nil)
+		h.quietly = "u33/bad"
+		r := newRig(t, h, defaults)
+		for i := range 60 {
+			r.write(fmt.Sprintf("u%02d/x", i), "x")
+		}
+		r.write("u33/bad", "x")
+		time.Sleep(2 * time.Minute)
+		r.wantPending("u33/bad refused", "u33/x refused")
+		if n := h.seen().posts; n > 20 {
+			t.Errorf("%d requests", n)
+		}
+		if n := h.count("preupload"); n > 30 {
+			t.Errorf("%d preuploads", n)
+		}
+	})
+}
+
+// The end of a mount commits no unit in part.
+func TestUnmountCommitsWholeUnits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newFakeHub(t, nil)
+		h.refused["r/bad"] = "no"
+		r := newRig(t, h, defaults)
+		r.write("r/bad", "x")
+		time.Sleep(time.Minute)
+		r.write("r/good", "x")
+		hold, err := r.q.Hold()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.write("h/held", "x")
+		if err := hold.End(false); err != nil {
+			t.Fatal(err)
+		}
+		r.write("h/later", "x")
+		r.write("m/good", "x")
+		r.write("m/mapped", "x")
+		c, _ := r.l.Get("m/mapped")
+		fd, err := os.OpenFile(c.File.cur.sf.Path(), os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer fd.Close()
+		r.write("w/whole", "x")
+		out := r.commit(CommitRequest{Final: true})
+		r.wantCommits("w/whole")
+		var left []string
+		for _, c := range out.Left {
+			left = append(left, c.Path+" "+c.State.String())
+		}
+		if want := []string{"h/held held", "h/later pending", "m/good pending", "m/mapped open", "r/bad refused", "r/good pending"}; !slices.Equal(left, want) {
+			t.Errorf("left %q, want %q", left, want)
+		}
+	})
+}
+
 // The Hub drops objects that no commit names for long.
 func TestAnObjectThatTheHubDropped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

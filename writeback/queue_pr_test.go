@@ -260,9 +260,9 @@ func TestBytesOfARecoveredBatch(t *testing.T) {
 	}
 }
 
-// A commit of a transaction's path is no way around a lost pull request: the
-// explicit commit says that it is not known yet.
-func TestExplicitCommitOfAnUnknownPullRequest(t *testing.T) {
+// As long as a pull request may be opened yet by a request whose answer was
+// lost, no other is opened; other units go their way.
+func TestAPullRequestThatMayBeOpenedYet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, r := onDev(t, defaults)
 		h.push("dev", "theirs", map[string]string{"d/p": "B"})
@@ -273,10 +273,21 @@ func TestExplicitCommitOfAnUnknownPullRequest(t *testing.T) {
 		if !errors.Is(err, hub.ErrUncertain) || time.Since(start) > 2*time.Minute {
 			t.Errorf("%v after %v", err, time.Since(start))
 		}
+		r.refresh()
+		r.write("e/free", "f")
+		asked := h.count("preupload")
+		time.Sleep(time.Minute)
+		if got := h.text("dev", "e/free"); got != "f" {
+			t.Errorf("another unit waits: %q", got)
+		}
+		r.write("d/p", "Y")
 		time.Sleep(20 * time.Minute)
 		r.wantPending("d/p in-pr")
-		if n := len(h.seen().prs); n != 1 {
+		if n := len(h.seen().prs); n != 1 || h.text("refs/pr/1", "d/p") != "Y" {
 			t.Errorf("%d pull requests", n)
+		}
+		if n := h.count("preupload") - asked; n > 30 {
+			t.Errorf("%d preuploads", n)
 		}
 	})
 }

@@ -113,7 +113,11 @@ func (q *Queue) attempt(ctx context.Context) time.Time {
 	}
 	if wait := new(unsettledError); errors.As(err, &wait) {
 		// Not before: every change that is made meanwhile would ask again.
-		at := q.now().Add(min(wait.left, 5*time.Second))
+		every := 5 * time.Second
+		if wait.left > settleWait {
+			every = 30 * time.Second
+		}
+		at := q.now().Add(min(wait.left, every))
 		q.mu.Lock()
 		q.notBefore = at
 		q.mu.Unlock()
@@ -166,12 +170,10 @@ func (q *Queue) automatic(ctx context.Context, now time.Time, held bool) (time.T
 	}
 	// Do not build what may not be sent; the token itself is taken just before
 	// the request, since building may end in nothing to commit.
-	if w, err := q.budget.peek(); err != nil {
-		return time.Time{}, err
-	} else if w > 0 {
+	if w := q.budget.peek(); w > 0 {
 		return now.Add(w), nil
 	}
-	if q.denied && !q.policy.CreatePR {
+	if q.denied && !q.policy.CreatePR && !special(q.branch()) {
 		// One small question, before all is built and sent again in vain.
 		if err := q.hub.MayWrite(ctx, q.branch().Repo); err != nil {
 			return next, err

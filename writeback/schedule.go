@@ -171,8 +171,9 @@ func (q *Queue) forgetSquash() error {
 	return q.l.keep(squashKey, nil, false)
 }
 
-// settleSquash finds out about a squash whose answer was lost.
-func (q *Queue) settleSquash(ctx context.Context) error {
+// settleSquash finds out about a squash whose answer was lost. Without wait it
+// fails with an unsettledError while it may be made yet.
+func (q *Queue) settleSquash(ctx context.Context, wait bool) error {
 	r := q.squashed
 	if r == nil {
 		return nil
@@ -192,21 +193,25 @@ func (q *Queue) settleSquash(ctx context.Context) error {
 	if r.Sent.After(q.now()) {
 		r.Sent = q.now() // by a clock that went back
 	}
-	if left := settleWait - q.now().Sub(r.Sent); left > 0 {
+	left := settleWait - q.now().Sub(r.Sent)
+	switch {
+	case left <= 0:
+		return q.forgetSquash()
+	case !wait:
 		return &unsettledError{left}
 	}
-	return q.forgetSquash()
+	if err := sleep(ctx, min(left, 10*time.Second)); err != nil {
+		return err
+	}
+	return q.settleSquash(ctx, wait)
 }
 
 // replaced is the commit that a squash of ours put in the place of c, or c.
 func (q *Queue) replaced(c hub.CommitID) hub.CommitID {
-	for {
-		by, ok := q.away[c]
-		if !ok || by == c {
-			return c
-		}
-		c = by
+	if by, ok := q.away[c]; ok {
+		return by
 	}
+	return c
 }
 
 // follow moves changes that are based on squashed commits to what is in their
@@ -233,6 +238,9 @@ func (q *Queue) follow(items []*item) {
 // finishSquash takes note of a squash that was made. The content is what it
 // was; only the name of the commit is another one.
 func (q *Queue) finishSquash(ctx context.Context, r *squashRecord, id hub.CommitID) error {
+	for c := range q.away {
+		q.away[c] = id
+	}
 	for _, c := range r.From {
 		q.away[c] = id
 	}
