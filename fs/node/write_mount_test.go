@@ -651,7 +651,10 @@ func (m *mount) cut() error {
 		return nil
 	}
 	_, minor, _ := strings.Cut(mountDevice(m.dir), ":")
-	return os.WriteFile("/sys/fs/fuse/connections/"+minor+"/abort", []byte("1"), 0)
+	if err := os.WriteFile("/sys/fs/fuse/connections/"+minor+"/abort", []byte("1"), 0); err != nil {
+		return fmt.Errorf("%w (run as root, or mount fusectl)", err)
+	}
+	return nil
 }
 
 // TestFullStaging: who waits for room ends when he is killed, and a commit makes
