@@ -42,7 +42,7 @@ Example:
 }
 
 func printShort(w io.Writer, changes []changeStatus) error {
-	for _, c := range changes {
+	for _, c := range shown(changes) {
 		if _, err := fmt.Fprintln(w, c.short()); err != nil {
 			return err
 		}

@@ -218,8 +218,8 @@ func (r *recovery) list(ctx context.Context, asJSON bool, w io.Writer) error {
 		if o.Damage != "" {
 			fmt.Fprintf(&b, "  DAMAGED: %s\n", o.Damage)
 		}
-		for _, c := range o.Changes {
-			fmt.Fprintf(&b, "  %s\n", c.line())
+		for _, line := range changeLines(o.Changes, 0) {
+			fmt.Fprintf(&b, "  %s\n", line)
 		}
 		fmt.Fprintf(&b, "  %s, in %s\n", count(len(o.Changes), "change"), o.Dir)
 	}

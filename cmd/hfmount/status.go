@@ -262,12 +262,8 @@ func (s mountStatus) printChanges(line func(name, format string, a ...any)) {
 		}
 	}
 	line("pending", "%s", pending)
-	for i, c := range s.Changes {
-		if i == shownChanges {
-			line("", "… and %s", count(len(s.Changes)-i, "other"))
-			break
-		}
-		line("", "%s", c.line())
+	for _, l := range changeLines(s.Changes, shownChanges) {
+		line("", "%s", l)
 	}
 	for _, u := range s.Uploads {
 		percent := int64(100)

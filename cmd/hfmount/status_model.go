@@ -63,6 +63,7 @@ type changeStatus struct {
 	State  string `json:"state"`
 	Reason string `json:"reason"`
 	Was    string `json:"was,omitempty"` // the old path of a rename
+	Moved  bool   `json:"moved"`         // a delete that is half of a rename
 }
 
 // uploadStatus is an upload under way, in bytes.

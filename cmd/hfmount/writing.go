@@ -51,7 +51,7 @@ func (l *layers) each(targets []target, f func(target) (writeback.Outcome, error
 func (l *layers) showAll(ref hub.Ref, changes []writeback.Change) []changeStatus {
 	out := make([]changeStatus, 0, len(changes))
 	for _, c := range changes {
-		s := changeStatus{Path: l.show(ref, c.Path), Op: c.Op(), Size: c.Size, State: c.State.String(), Reason: c.Reason}
+		s := changeStatus{Path: l.show(ref, c.Path), Op: c.Op(), Size: c.Size, State: c.State.String(), Reason: c.Reason, Moved: c.Moved}
 		if c.Was != "" {
 			s.Was = l.show(ref, c.Was)
 		}
@@ -272,14 +272,15 @@ func refOfPath(rel string) (hub.Ref, error) {
 }
 
 // batchOf is the id in the trailer that our commits carry, "" if it is not
-// there.
+// there. Trailers are the end of a text; what stands above may quote another.
 func batchOf(description string) string {
+	batch := ""
 	for line := range strings.Lines(description) {
 		if id, ok := strings.CutPrefix(strings.TrimSpace(line), "Hfmount-Batch:"); ok {
-			return strings.TrimSpace(id)
+			batch = strings.TrimSpace(id)
 		}
 	}
-	return ""
+	return batch
 }
 
 // progress sums up all branches.

@@ -354,6 +354,9 @@ func TestBatchOf(t *testing.T) {
 	if got := batchOf("text\n\nHfmount-Batch: 1b4e\nhost x"); got != "1b4e" {
 		t.Errorf("got %q", got)
 	}
+	if got := batchOf("Hfmount-Batch: of another\n\nHfmount-Batch: 2c5f"); got != "2c5f" {
+		t.Errorf("the last is ours: got %q", got)
+	}
 	if got := batchOf("by hand"); got != "" {
 		t.Errorf("got %q", got)
 	}
