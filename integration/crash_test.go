@@ -34,6 +34,9 @@ var (
 // what is left afterwards tell.
 var crashStates = []string{"open", "sealed", "uploading", "committing", "recovering", "compacting"}
 
+// crashWorlds are mounts that are killed side by side.
+const crashWorlds = 3
+
 // The daemon is killed at several hundred random points of a workload. Every
 // file whose close returned is there after the next mount, or was committed;
 // nothing is committed twice, and no commit holds a file that was not finished.
@@ -43,11 +46,10 @@ func TestCrashLosesNothing(t *testing.T) {
 		seed = uint64(time.Now().UnixNano()) % 1_000_000
 	}
 	t.Logf("-crash.seed %d -crash.kills %d", seed, *crashKills)
-	const worlds = 3
 	var mu sync.Mutex
 	total := map[string]int{}
 	t.Run("worlds", func(t *testing.T) {
-		for i := range worlds {
+		for i := range crashWorlds {
 			t.Run(fmt.Sprint(i), func(t *testing.T) {
 				t.Parallel()
 				c := newCrash(t, seed+uint64(i))
@@ -58,7 +60,7 @@ func TestCrashLosesNothing(t *testing.T) {
 						total[s] += n
 					}
 				}()
-				c.run(*crashKills / worlds)
+				c.run(*crashKills / crashWorlds)
 			})
 		}
 	})
@@ -66,7 +68,7 @@ func TestCrashLosesNothing(t *testing.T) {
 	for _, s := range crashStates {
 		t.Logf("kills while %-10s %d", s, total[s])
 		sum += total[s]
-		if want := min(20, *crashKills/12); total[s] < want {
+		if want := min(20, *crashKills/15); total[s] < want {
 			t.Errorf("only %d kills while %s, want %d", total[s], s, want)
 		}
 	}
@@ -300,7 +302,8 @@ func (c *crash) pause(atMost time.Duration) {
 func (c *crash) run(kills int) {
 	c.start()
 	c.ready()
-	for c.killed() < kills && !c.t.Failed() {
+	least := min(20, kills*crashWorlds/15)
+	for (c.killed() < kills || c.killed() < 2*kills && c.missed(least)) && !c.t.Failed() {
 		c.rounds++
 		c.last = c.killed() >= kills-4
 		state := c.next()
@@ -349,6 +352,17 @@ func (c *crash) next() string {
 		}
 	}
 	return state
+}
+
+// missed reports whether some state was hit less often than the worlds have to
+// together to reach least.
+func (c *crash) missed(least int) bool {
+	for _, s := range crashStates {
+		if c.kills[s]*crashWorlds < least {
+			return true
+		}
+	}
+	return false
 }
 
 func (c *crash) killed() int {
