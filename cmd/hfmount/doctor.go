@@ -18,6 +18,7 @@ import (
 	"hfmount/fs/node"
 	"hfmount/remote"
 	"hfmount/remote/hub"
+	"hfmount/writeback"
 )
 
 func doctorCommand() *cli.Command {
@@ -30,7 +31,7 @@ a note.
 
 Example:
   hfmount doctor`,
-		Flags: append([]cli.Flag{jsonFlag()}, storeFlags("error")...),
+		Flags: append([]cli.Flag{jsonFlag(), stateDirFlag()}, storeFlags("error")...),
 		Action: func(c *cli.Context) error {
 			if err := wantArgs(c, 0, 0); err != nil {
 				return err
@@ -39,7 +40,17 @@ Example:
 			if err != nil {
 				return err
 			}
-			return doctor(c.Context, cfg, c.App.Writer, c.Bool("json"))
+			stateDir, err := stateDirOf(c, cfg)
+			if err != nil {
+				return err
+			}
+			j := journals{dir: stateDir}
+			for _, name := range []string{"state-dir", "cache-dir"} {
+				if c.IsSet(name) {
+					j.flags += " --" + name + " " + c.String(name)
+				}
+			}
+			return doctor(c.Context, cfg, j, c.App.Writer, c.Bool("json"))
 		},
 	}
 }
@@ -58,8 +69,8 @@ const (
 	findingBroken = "broken"
 )
 
-func doctor(ctx context.Context, cfg storeConfig, w io.Writer, asJSON bool) error {
-	findings := examine(ctx, cfg)
+func doctor(ctx context.Context, cfg storeConfig, j journals, w io.Writer, asJSON bool) error {
+	findings := examine(ctx, cfg, j)
 	broken := 0
 	for _, f := range findings {
 		if f.State == findingBroken {
@@ -76,9 +87,9 @@ func doctor(ctx context.Context, cfg storeConfig, w io.Writer, asJSON bool) erro
 		}
 	} else {
 		for _, f := range findings {
-			fmt.Fprintf(w, "%-7s %-16s %s\n", f.State, f.Check, f.Text)
+			fmt.Fprintf(w, "%-7s %-17s %s\n", f.State, f.Check, f.Text)
 			if f.Hint != "" {
-				fmt.Fprintf(w, "%-7s %-16s → %s\n", "", "", f.Hint)
+				fmt.Fprintf(w, "%-7s %-17s → %s\n", "", "", f.Hint)
 			}
 		}
 	}
@@ -88,7 +99,7 @@ func doctor(ctx context.Context, cfg storeConfig, w io.Writer, asJSON bool) erro
 	return nil
 }
 
-func examine(ctx context.Context, cfg storeConfig) []finding {
+func examine(ctx context.Context, cfg storeConfig, j journals) []finding {
 	probe := node.ProbeHost(cfg.cacheDir)
 	out := []finding{
 		checkDevice(probe.Device),
@@ -98,6 +109,7 @@ func examine(ctx context.Context, cfg storeConfig) []finding {
 	}
 	out = append(out, checkCacheDir(cfg.cacheDir)...)
 	out = append(out, checkRuntimeDir())
+	out = append(out, checkJournals(j)...)
 	return append(out, checkHub(ctx, cfg)...)
 }
 
@@ -179,6 +191,47 @@ func checkRuntimeDir() finding {
 		return finding{"runtime directory", findingBroken, err.Error(), "set XDG_RUNTIME_DIR to a directory that only this user can enter"}
 	}
 	return finding{"runtime directory", findingOK, filepath.Clean(dir), ""}
+}
+
+// journals is where the doctor looks for local changes.
+type journals struct {
+	dir   string
+	flags string // that name the place to other commands, "" if it is the usual
+}
+
+// checkJournals tells of local changes that no mount serves now: nobody sends
+// them until somebody asks for it.
+func checkJournals(j journals) []finding {
+	const check = "local changes"
+	found, err := writeback.Layers(j.dir)
+	if err != nil {
+		return []finding{{check, findingBroken, "the journals in " + j.dir + " cannot be looked at: " + err.Error(), "correct its permissions, or name another with --state-dir"}}
+	}
+	var out []finding
+	for _, f := range found {
+		if f.Locked {
+			continue // a mount has them, and status tells
+		}
+		name := refName(f.Key.Ref)
+		send := "mount " + name + " again, which goes on with them, or `hfmount recover retry --repo " + name + j.flags + "`"
+		switch {
+		case f.Err != nil:
+			out = append(out, finding{check, findingBroken, "the journal in " + f.Dir + " cannot be opened: " + f.Err.Error(), "keep that directory until `hfmount recover` can read it"})
+		case f.Damage != "":
+			out = append(out, finding{check, findingBroken, fmt.Sprintf("part of the journal of %s could not be read (%s); %s of it left", name, f.Damage, count(f.Changes, "change")),
+				"`hfmount recover export FOLDER` copies out what was read; or " + send})
+		case f.Changes > 0:
+			text := fmt.Sprintf("%s of %s (%s staged) not on the Hub, and no mount sends them", count(f.Changes, "change"), name, humanize.Bytes(uint64(f.Bytes)))
+			if f.Unclosed > 0 {
+				text += fmt.Sprintf("; %d of them unclosed: open for writing when the process ended, sent with --unclosed only", f.Unclosed)
+			}
+			out = append(out, finding{check, findingNote, text, send})
+		}
+	}
+	if len(out) == 0 {
+		out = append(out, finding{check, findingOK, "none that no mount sends", ""})
+	}
+	return out
 }
 
 // hubPatience bounds the doctor's questions to the Hub.

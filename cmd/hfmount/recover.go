@@ -177,15 +177,21 @@ func (r *recovery) with(o *leftover, fn func(l *layers, b *branch) error) (err e
 	l.branches[b.ref] = b // closed with l
 	l.mu.Unlock()
 	o.Damage = b.layer.Damage()
-	for _, c := range b.layer.Under("") {
-		if c.State != writeback.LocalOnly {
-			s := l.showAll(b.ref, []writeback.Change{c})[0]
-			s.Path = c.Path // the branch is named beside it
-			if c.Was != "" {
-				s.Was = c.Was
-			}
-			o.Changes = append(o.Changes, s)
+	changes := b.layer.Under("")
+	renamed := make(map[string]bool)
+	for _, c := range changes {
+		if c.Kind == writeback.Put && c.Was != "" {
+			renamed[c.Was] = true
 		}
+	}
+	for _, c := range changes {
+		if c.State == writeback.LocalOnly {
+			continue
+		}
+		s := l.showAll(b.ref, []writeback.Change{c})[0]
+		s.Path, s.Was = c.Path, c.Was // the branch is named beside it
+		s.Moved = c.Kind == writeback.Delete && renamed[c.Path]
+		o.Changes = append(o.Changes, s)
 	}
 	return fn(l, b)
 }
