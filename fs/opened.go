@@ -394,7 +394,12 @@ func (h *Handle) Allocate(ctx context.Context, off, size int64, mode uint32) err
 }
 
 // Flush records the present bytes, as close(2) promises.
-func (h *Handle) Flush(context.Context) error {
+func (h *Handle) Flush(context.Context) error { return h.flush((*writeback.Handle).Flush) }
+
+// FlushLast is Flush where the caller sees no other descriptor of the handle.
+func (h *Handle) FlushLast(context.Context) error { return h.flush((*writeback.Handle).FlushLast) }
+
+func (h *Handle) flush(how func(*writeback.Handle) error) error {
 	if h.w == nil || !h.w.flags.Write && !h.w.flags.Trunc {
 		return nil
 	}
@@ -406,7 +411,7 @@ func (h *Handle) Flush(context.Context) error {
 	if b.local == nil {
 		return nil
 	}
-	return b.local.Flush()
+	return how(b.local)
 }
 
 // Sync makes the bytes durable; with --sync=remote it returns when they are on

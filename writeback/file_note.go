@@ -12,8 +12,9 @@ import (
 // noteLocked brings the journal up to the present bytes: closing by a close(2),
 // durable (not nil) after these were synced. It costs one stat and no record
 // where nothing was written. It reports whether a close ended a write, which
-// is what the quiet time of a commit is counted from. Layer.mu is held.
-func (f *File) noteLocked(closing bool, durable *staging.Print) (closed bool, err error) {
+// is what the quiet time of a commit is counted from. last says that the caller
+// sees no other descriptor of the file. Layer.mu is held.
+func (f *File) noteLocked(closing, last bool, durable *staging.Print) (closed bool, err error) {
 	l, s := f.l, f.cur
 	p, err := s.sf.Print()
 	if errors.Is(err, iofs.ErrNotExist) && s.hub != nil {
@@ -28,7 +29,11 @@ func (f *File) noteLocked(closing bool, durable *staging.Print) (closed bool, er
 	}
 	synced := durable != nil && samePrint(p, *durable)
 	closed = closing && (changed || !f.flushed)
+	last = last && len(f.writers) == 1
 	if !changed && !closed && (!synced || f.synced) {
+		if last {
+			return false, f.closedLocked()
+		}
 		return false, nil
 	}
 	print, flushed, wasSynced, unclosed, open, since := f.print, f.flushed, f.synced, f.unclosed, f.open, f.since
@@ -36,7 +41,7 @@ func (f *File) noteLocked(closing bool, durable *staging.Print) (closed bool, er
 		f.gen.Add(1)
 	}
 	f.print, f.flushed, f.synced = p, closing || f.flushed && !changed, synced || f.synced && !changed
-	f.open = f.open || changed || closed
+	f.open = (f.open || changed || closed) && !last
 	if closed {
 		f.since, f.unclosed = l.o.Now(), false
 	}

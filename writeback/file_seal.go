@@ -180,7 +180,7 @@ func (l *Layer) sealCopy(ctx context.Context, f *File) (sealedBytes, error) {
 		return sealedBytes{}, ErrRaced
 	}
 	// Whatever is written from here on raises the generation.
-	_, err := f.noteLocked(false, nil)
+	_, err := f.noteLocked(false, false, nil)
 	gen, s := f.gen.Load(), f.cur
 	s.get()
 	l.mu.Unlock()

@@ -208,13 +208,24 @@ func (s *stage) wholeLocked() {
 
 // Flush records the present bytes, as close(2) promises: they survive the
 // death of the process. No sync, no hashing.
-func (h *Handle) Flush() error {
+func (h *Handle) Flush() error { return h.flush(false) }
+
+// FlushLast is Flush by the close of what is the last descriptor of the file as
+// far as the caller can see. Release follows in a moment, but the process may
+// not live to see it: the file counts as closed from now on. If none follows,
+// somebody has the file open after all, and it does not.
+func (h *Handle) FlushLast() error { return h.flush(true) }
+
+func (h *Handle) flush(last bool) error {
 	if !h.o.Write {
 		return nil
 	}
-	l := h.f.l
+	f, l := h.f, h.f.l
 	l.mu.Lock()
-	changed, err := h.f.noteLocked(true, nil)
+	changed, err := f.noteLocked(true, last, nil)
+	if last && err == nil && !f.open && len(f.at) > 0 {
+		l.expectLocked(f)
+	}
 	l.mu.Unlock()
 	if changed {
 		l.signal.raise()
@@ -242,7 +253,7 @@ func (h *Handle) Sync(ctx context.Context) error {
 		return perr
 	default:
 		l.mu.Lock()
-		_, err = f.noteLocked(false, &p)
+		_, err = f.noteLocked(false, false, &p)
 		l.mu.Unlock()
 		if err != nil {
 			return err
@@ -287,7 +298,7 @@ func (h *Handle) Release() error {
 	var err error
 	if h.o.Write {
 		if !l.closed && !f.freed {
-			_, err = f.noteLocked(true, nil)
+			_, err = f.noteLocked(true, false, nil)
 		}
 		f.writers = slices.DeleteFunc(f.writers, func(w *Handle) bool { return w == h })
 		if len(f.writers) == 0 && !l.closed {

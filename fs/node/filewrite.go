@@ -120,8 +120,12 @@ func (f *fileNode) Flush(ctx context.Context, fh gofs.FileHandle) syscall.Errno 
 		return 0
 	}
 	o.flushed.Store(true)
+	flush := o.h.Flush
+	if c, ok := fuse.FromContext(ctx); ok && lastDescriptor(c.Pid, f.name()) {
+		flush = o.h.FlushLast
+	}
 	ctx = context.WithoutCancel(ctx)
-	return f.s.failWrite(ctx, "flush", f.name(), o.h.Flush(ctx))
+	return f.s.failWrite(ctx, "flush", f.name(), flush(ctx))
 }
 
 // Fsync makes the bytes durable, also through a handle for reading, as
