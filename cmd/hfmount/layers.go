@@ -42,6 +42,7 @@ type layers struct {
 	left     map[hub.Ref]bool // what earlier mounts left, in the whole Hub
 	holds    map[*holding]struct{}
 	draining bool
+	trouble  trouble // of the drain
 }
 
 // refused is a branch that may not be written, as of a time.

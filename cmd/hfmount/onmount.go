@@ -74,9 +74,13 @@ func (p place) writable(ctx context.Context) error {
 	return nil
 }
 
-// bar shows progress on a terminal, and nothing elsewhere.
+// bar shows progress on a terminal, and nothing elsewhere: a spinner, and
+// bytes while some are sent.
 type bar struct {
-	p *progressbar.ProgressBar
+	w     *os.File                 // nil if it is no terminal
+	p     *progressbar.ProgressBar // the one that is shown, or nil
+	bytes bool                     // p shows bytes
+	until time.Time                // when whoever waits gives up, zero if never
 }
 
 func newBar(w io.Writer) *bar {
@@ -84,16 +88,33 @@ func newBar(w io.Writer) *bar {
 	if !ok || !term.IsTerminal(int(f.Fd())) {
 		return &bar{}
 	}
-	return &bar{progressbar.NewOptions64(-1,
-		progressbar.OptionSetWriter(w), progressbar.OptionShowBytes(true), progressbar.OptionClearOnFinish(),
-		progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionSetWidth(24), progressbar.OptionSpinnerType(14),
-		progressbar.OptionSetElapsedTime(false), progressbar.OptionSetPredictTime(true))}
+	return &bar{w: f}
 }
 
 func (b *bar) show(p progress) {
-	if b.p == nil {
+	if b.w == nil {
 		return
 	}
+	if b.p == nil || b.bytes != (p.Total > 0) {
+		b.close()
+		b.bytes = p.Total > 0
+		b.p = progressbar.NewOptions64(-1,
+			progressbar.OptionSetWriter(b.w), progressbar.OptionShowBytes(b.bytes), progressbar.OptionClearOnFinish(),
+			progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionSetWidth(24), progressbar.OptionSpinnerType(14),
+			progressbar.OptionSetElapsedTime(false), progressbar.OptionSetPredictTime(b.bytes))
+	}
+	b.p.Describe(p.text(b.until, time.Now()))
+	if b.bytes {
+		b.p.ChangeMax64(p.Total)
+		_ = b.p.Set64(min(p.Sent, p.Total)) // a bar that cannot be drawn is no failure
+		return
+	}
+	_ = b.p.Add(1) // turns the spinner; likewise
+}
+
+// text says what is waited for, and when that is given up; until is when the
+// one who waits does, zero if never.
+func (p progress) text(until, now time.Time) string {
 	text := "waiting for the Hub"
 	if p.Pending > 0 {
 		text = count(p.Pending, "change") + " to send"
@@ -101,20 +122,23 @@ func (b *bar) show(p progress) {
 	if p.Path != "" {
 		text += ", " + printable(p.Path)
 	}
-	b.p.Describe(text)
-	if p.Total > 0 {
-		b.p.ChangeMax64(p.Total)
-		_ = b.p.Set64(min(p.Sent, p.Total)) // a bar that cannot be drawn is no failure
-		return
+	if p.Trouble != "" {
+		text += "; " + p.Trouble
 	}
-	b.p.ChangeMax64(-1)
-	_ = b.p.Add(1) // turns the spinner; likewise
+	if p.GivesUp != nil && (until.IsZero() || p.GivesUp.Before(until)) {
+		until = *p.GivesUp
+	}
+	if !until.IsZero() {
+		text += ", giving up in " + max(0, until.Sub(now)).Round(time.Second).String()
+	}
+	return text
 }
 
 func (b *bar) close() {
 	if b.p != nil {
 		_ = b.p.Finish() // clears the line, if that can be done
 	}
+	b.p = nil
 }
 
 // tell prints what a commit did, and returns what is left as a failure.

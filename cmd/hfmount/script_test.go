@@ -30,6 +30,7 @@ func TestMain(m *testing.M) {
 //	stophub           end it by SIGTERM and want exit code 0
 //	code N CMD ARGS…  run and want exit code N
 //	bigfile FILE N    write N bytes of numbers
+//	api M PATH JSON   ask the Hub, and want success
 //
 // and, in scripts that mount on m1 and m2,
 //
@@ -37,6 +38,8 @@ func TestMain(m *testing.M) {
 //	waitstate DIR S   until a change of the mount is in state S
 //	term DIR          SIGTERM to the process that serves the mount
 //	kill9 DIR         SIGKILL to it
+//	waitclean DIR     until all changes of the mount are on the Hub
+//	waiterror DIR T   until the last error of the mount holds the text T
 //	restarthub ARGS…  hub, at the address it had
 func TestScript(t *testing.T) {
 	testscript.Run(t, scriptParams("testdata/script"))
@@ -84,6 +87,7 @@ func scriptParams(dir string) testscript.Params {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"hub": scriptHub, "stophub": scriptStopHub, "code": scriptCode, "bigfile": scriptBigFile,
+			"api": scriptAPI, "waitclean": scriptWaitClean, "waiterror": scriptWaitError,
 			"restarthub": scriptRestartHub, "waitgone": scriptWaitGone, "waitstate": scriptWaitState,
 			"term":  func(ts *testscript.TestScript, _ bool, args []string) { signalMount(ts, args[0], syscall.SIGTERM) },
 			"kill9": func(ts *testscript.TestScript, _ bool, args []string) { signalMount(ts, args[0], syscall.SIGKILL) },

@@ -23,16 +23,17 @@ func unmountCommand() *cli.Command {
 		Usage:     "end a mount, once its changes are on the Hub",
 		ArgsUsage: "DIR",
 		Description: `Unmounts, then returns when what may be committed is on the Hub and the process
-that served the mount has ended. A mount in use is left alone, and the processes
-that use it are named. What is held, in conflict or out of time stays in the
-journal and is named (exit code 3); the next mount continues with it. Also
-clears a mount whose process was killed.
+that served the mount has ended; on a terminal it shows what it waits for. A Hub
+that cannot be reached is given up after 30s. A mount in use is left alone, and
+the processes that use it are named. What is held, in conflict or out of time
+stays in the journal and is named (exit code 3); the next mount continues with
+it. Also clears a mount whose process was killed.
 
 Example:
   hfmount unmount ~/model
   hfmount unmount --timeout 30s ~/model`,
 		Flags: []cli.Flag{
-			&cli.DurationFlag{Name: "timeout", Usage: "how long changes may be sent, a `DURATION`; 0 is until they are there"},
+			&cli.DurationFlag{Name: "timeout", Usage: "how long changes may be sent, a `DURATION` (default: until they are there, or the Hub could not be reached for 30s)"},
 			jsonFlag(),
 		},
 		Action: func(c *cli.Context) error {
@@ -132,6 +133,9 @@ func awaitDrain(ctx context.Context, d daemon, dir string, timeout time.Duration
 	following := make(chan struct{}, 1)
 	b := newBar(stderr)
 	defer b.close()
+	if timeout > 0 {
+		b.until = time.Now().Add(timeout)
+	}
 	go func() { // ends with the process it follows, or with cancel
 		o, err := d.follow(follow, "/drain", nil, func(p progress) {
 			select {

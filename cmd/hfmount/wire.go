@@ -44,6 +44,10 @@ type progress struct {
 	Sent    int64  `json:"sent"`    // bytes of the uploads under way
 	Total   int64  `json:"total"`
 	Path    string `json:"path"` // one that is being sent
+	// Trouble is why the end of a mount does not get on, "" if it does, and
+	// GivesUp when it stops trying.
+	Trouble string     `json:"trouble,omitempty"`
+	GivesUp *time.Time `json:"gives_up,omitempty"`
 }
 
 // streamLine is one line of a streamed answer: any number with progress, then

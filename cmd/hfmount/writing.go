@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"hfmount/remote/hub"
 	"hfmount/writeback"
@@ -295,59 +294,10 @@ func (l *layers) progress() progress {
 			p.Path = l.show(b.ref, u.Path)
 		}
 	}
-	return p
-}
-
-// drainGrace is how long a Hub that cannot be reached is asked again at the
-// end of a mount, if nothing else bounds the drain.
-const (
-	drainGrace = 30 * time.Second
-	drainPause = 2 * time.Second
-)
-
-// drain commits what may be committed, until nothing more is left to try, ctx
-// ends, or the Hub could not be reached for drainGrace.
-func (l *layers) drain(ctx context.Context) outcome {
 	l.mu.Lock()
-	l.draining = true // what is opened from here on would not be drained
-	l.mu.Unlock()
-	l.breakHolds()
-	var total outcome
-	for began := time.Now(); ; {
-		o, err := l.each(l.find(""), func(t target) (writeback.Outcome, error) {
-			return t.queue.Commit(ctx, writeback.CommitRequest{Final: true})
-		})
-		total.Commits = append(total.Commits, o.Commits...)
-		if o.PullRequest != "" {
-			total.PullRequest = o.PullRequest
-		}
-		if len(o.Commits) > 0 {
-			began = time.Now()
-		}
-		total.GaveUp = ""
-		switch {
-		case err == nil:
-		case ctx.Err() != nil:
-			total.GaveUp = "out of time"
-		default:
-			total.GaveUp = explain(err).text
-		}
-		again := err != nil && ctx.Err() == nil && transient(err) && time.Since(began) < drainGrace
-		if again {
-			l.log.Warn("the Hub does not take the changes; trying again", "err", err)
-			select {
-			case <-time.After(drainPause):
-				continue
-			case <-ctx.Done():
-				total.GaveUp = "out of time"
-			}
-		}
-		total.Left = l.changes("")
-		return total
+	defer l.mu.Unlock()
+	if t := l.trouble; t.text != "" {
+		p.Trouble, p.GivesUp = t.text, &t.until
 	}
-}
-
-// transient tells failures that may pass by themselves.
-func transient(err error) bool {
-	return errors.Is(err, hub.ErrUnavailable) || errors.Is(err, hub.ErrUncertain) || errors.Is(err, hub.ErrBusy) || errors.Is(err, context.DeadlineExceeded)
+	return p
 }
