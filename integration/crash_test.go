@@ -189,11 +189,7 @@ func (c *crash) start() {
 	}
 }
 
-// mounted asks the kernel's list: the directory of a dead mount cannot be asked.
-func (c *crash) mounted() bool {
-	list, _ := os.ReadFile("/proc/self/mountinfo")
-	return bytes.Contains(list, []byte(" "+c.dir+" "))
-}
+func (c *crash) mounted() bool { return listed(c.dir) }
 
 // ready waits until the mount answers.
 func (c *crash) ready() {
