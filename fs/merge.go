@@ -248,18 +248,20 @@ func (s *sight) list(path string) (out []child, l *listing, d writeback.DirChang
 
 // glimpse runs look on what is there now, without locks, and then take, with
 // overlay.mu held, if no name changed between the two; else it does it again
-// with the names locked.
+// with the names locked. What a commit takes out of the layer counts: look may
+// have missed it there, and have a snapshot from before.
 func (o *overlay) glimpse(ctx context.Context, look func(*sight) error, take func()) error {
 	layer := o.look(ctx)
 	seq := o.seq.Load()
 	if seq%2 == 0 {
 		s := sight{o: o, layer: layer, ctx: ctx}
+		s.begin()
 		err := o.v.afresh(ctx, func(st *state) error {
 			s.st = st
 			return look(&s)
 		})
 		o.mu.Lock()
-		if o.seq.Load() == seq {
+		if o.seq.Load() == seq && !s.raced() {
 			if err == nil {
 				take()
 			}
@@ -274,6 +276,9 @@ func (o *overlay) glimpse(ctx context.Context, look func(*sight) error, take fun
 		}
 		o.mu.Lock()
 		defer o.mu.Unlock()
+		if s.raced() {
+			return writeback.ErrRaced
+		}
 		take()
 		return nil
 	})

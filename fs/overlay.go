@@ -179,6 +179,17 @@ func (s *sight) listing(path string) (*listing, error) {
 	return l, nil
 }
 
+// begin notes what the layer is at, before the snapshot is taken.
+func (s *sight) begin() {
+	if s.layer != nil {
+		s.version = s.layer.Version()
+	}
+}
+
+// raced reports whether the layer changed since begin: what was missed in it
+// may be in a later snapshot only.
+func (s *sight) raced() bool { return s.layer != nil && s.layer.Version() != s.version }
+
 // absent reports whether err says for certain that there is no such directory.
 func absent(err error) bool {
 	if err == nil {
@@ -238,11 +249,13 @@ func (o *overlay) try(ctx context.Context, had map[heldAt]*listing, f func(*sigh
 	o.ops.Lock()
 	defer o.ops.Unlock()
 	s := &sight{o: o, layer: layer, had: had}
-	if layer != nil {
-		s.version = layer.Version()
-	}
+	s.begin()
 	s.st = o.v.cur.Load()
-	return f(s)
+	err := f(s)
+	if err != nil && s.raced() {
+		return writeback.ErrRaced // what it failed for may not be so
+	}
+	return err
 }
 
 // commit applies the edits of a change and then runs done, which brings the

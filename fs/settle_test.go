@@ -298,3 +298,43 @@ func TestNoFlicker(t *testing.T) {
 
 // quickCommit does not wait for files that are open.
 func quickCommit() writeback.CommitRequest { return writeback.CommitRequest{Yes: true} }
+
+// TestLandedBetweenLooks commits after an operation has taken the snapshot that
+// it looks at, and before it looks into the layer: the name is in one of both
+// all the time.
+func TestLandedBetweenLooks(t *testing.T) {
+	ctx := context.Background()
+	for _, locked := range []bool{false, true} {
+		d := newDesk(t, someFiles)
+		q := d.queue()
+		// Nothing of it is in staging, so that its landing waits for nobody.
+		if err := d.rename("config.json", "renamed.json", RenameFlags{}); err != nil {
+			t.Fatal(err)
+		}
+		o := d.root.kind.(*repoDir).spot.o
+		var th thing
+		runs := 0
+		look := func(s *sight) error {
+			if runs++; runs == 1 {
+				commitAll(t, q)
+			}
+			var err error
+			if th, err = s.at("", "renamed.json"); err == nil && th.kind == isNone {
+				err = missing("renamed.json")
+			}
+			return err
+		}
+		var err error
+		if locked {
+			err = o.change(ctx, look)
+		} else {
+			err = o.glimpse(ctx, look, func() {})
+		}
+		if err != nil || th.kind != isFile {
+			t.Errorf("locked %v: %v, kind %d", locked, err, th.kind)
+		}
+		if n := len(d.layer().Under("")); n != 0 {
+			t.Errorf("%d changes are left", n)
+		}
+	}
+}
