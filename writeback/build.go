@@ -333,7 +333,7 @@ func (j *job) seal(ctx context.Context, items []*item) ([]*line, error) {
 	}
 	var lines []*line
 	pending := slices.DeleteFunc(slices.Clone(items), func(it *item) bool { return j.landed[it] })
-	for _, it := range withoutHalves(j.remaining(items), pending) {
+	for _, it := range coherent(j.remaining(items), pending) {
 		l := &line{item: it}
 		switch {
 		case it.Kind != Put:

@@ -206,7 +206,22 @@ func (j *job) meetHead(ctx context.Context, t target, head hub.Snapshot, lines [
 	if err := j.clash(t, clashes); err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(on, func(l *line) bool { return j.finished[l.item] || j.toPR[l.item] && !t.pr }), nil
+	on = slices.DeleteFunc(on, func(l *line) bool { return j.finished[l.item] || j.toPR[l.item] && !t.pr })
+	return j.coherentLines(on), nil
+}
+
+// coherentLines leaves out what could not be committed without what was left
+// out already. It stays for a later run.
+func (j *job) coherentLines(lines []*line) []*line {
+	kept := make([]*item, len(lines))
+	for i, l := range lines {
+		kept[i] = l.item
+	}
+	whole := make(map[*item]bool)
+	for _, it := range coherent(kept, slices.Collect(j.all())) {
+		whole[it] = true
+	}
+	return slices.DeleteFunc(lines, func(l *line) bool { return !whole[l.item] })
 }
 
 // special reports whether a ref is no branch that a pull request could be for:

@@ -39,15 +39,7 @@ func (j *job) modes(ctx context.Context, t target, lines []*line) ([]*line, erro
 		}
 	}
 	lines = slices.DeleteFunc(lines, func(l *line) bool { return j.finished[l.item] })
-	kept := make([]*item, len(lines))
-	for i, l := range lines {
-		kept[i] = l.item
-	}
-	whole := make(map[*item]bool)
-	for _, it := range withoutHalves(kept, slices.Collect(j.all())) {
-		whole[it] = true
-	}
-	return slices.DeleteFunc(lines, func(l *line) bool { return !whole[l.item] }), nil
+	return j.coherentLines(lines), nil
 }
 
 // all yields the changes of the run that the Hub does not have yet.

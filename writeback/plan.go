@@ -242,13 +242,23 @@ func wholeSaves(selected, all []*item, p Policy, now time.Time) []*item {
 	return slices.DeleteFunc(slices.Clone(selected), func(it *item) bool { return unfinished[it] })
 }
 
-// withoutHalves drops from a selection the deletes of old names whose new name
-// is in all but not selected, so that no commit shows neither.
-func withoutHalves(selected, all []*item) []*item {
-	chosen := make(map[string]bool, len(selected))
-	for _, it := range selected {
-		chosen[it.Path] = true
+// coherent drops from a selection what would make a commit show neither or both
+// of two things that the layer has only one of: deletes of old names whose new
+// name is in all but not selected, and files where something has to be deleted
+// first, by a change that is in all but not selected.
+func coherent(selected, all []*item) []*item {
+	for {
+		n := len(selected)
+		selected = withRoom(withoutHalves(selected, all), all)
+		if len(selected) == n {
+			return selected
+		}
 	}
+}
+
+// withoutHalves is the first half of coherent.
+func withoutHalves(selected, all []*item) []*item {
+	chosen := pathSet(selected)
 	keep := make(map[string]bool)
 	for _, it := range all {
 		if it.remote() && !chosen[it.Path] && it.State != InPR {
@@ -263,4 +273,72 @@ func withoutHalves(selected, all []*item) []*item {
 	return slices.DeleteFunc(slices.Clone(selected), func(it *item) bool {
 		return it.Kind == Delete && keep[it.Path]
 	})
+}
+
+// withRoom is the second half of coherent: the Hub would have a file and a
+// directory of one name.
+func withRoom(selected, all []*item) []*item {
+	chosen := pathSet(selected)
+	stays := make(map[string]bool)  // files that the Hub has, and the layer has not
+	within := make(map[string]bool) // directories that such files are in
+	for _, it := range all {
+		if it.Kind != Delete || it.Base.Entry == nil || chosen[it.Path] || it.State == InPR {
+			continue
+		}
+		stays[it.Path] = true
+		for dir := parentOf(it.Path); dir != "" && !within[dir]; dir = parentOf(dir) {
+			within[dir] = true
+		}
+	}
+	if len(stays) == 0 {
+		return selected
+	}
+	return slices.DeleteFunc(slices.Clone(selected), func(it *item) bool {
+		if it.Kind != Put {
+			return false
+		}
+		if within[it.Path] {
+			return true
+		}
+		for dir := parentOf(it.Path); dir != ""; dir = parentOf(dir) {
+			if stays[dir] {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+func pathSet(items []*item) map[string]bool {
+	set := make(map[string]bool, len(items))
+	for _, it := range items {
+		set[it.Path] = true
+	}
+	return set
+}
+
+// companions are the changes without which a commit of one would not be
+// coherent, and it.
+func companions(it *item, all []*item) []*item {
+	selected := []*item{it}
+	chosen := map[string]bool{it.Path: true}
+	for i := 0; i < len(selected); i++ {
+		one := selected[i]
+		for _, other := range all {
+			if chosen[other.Path] || !other.remote() {
+				continue
+			}
+			old, put := other, one
+			if one.Kind == Delete {
+				old, put = one, other
+			}
+			tied := old.Kind == Delete && put.Kind == Put && slices.Contains(put.origins(), old.Path) ||
+				one.Kind == Put && other.Kind == Delete && (strings.HasPrefix(one.Path, other.Path+"/") || strings.HasPrefix(other.Path, one.Path+"/"))
+			if tied {
+				chosen[other.Path] = true
+				selected = append(selected, other)
+			}
+		}
+	}
+	return selected
 }

@@ -157,6 +157,29 @@ func TestWithoutHalves(t *testing.T) {
 	}
 }
 
+// TestCoherent has a file become a directory, and a directory a file, while what
+// has to leave first must wait for a file that is open.
+func TestCoherent(t *testing.T) {
+	old := func(it *item) { it.Base.Entry = &hub.Entry{Path: it.Path, Type: hub.File} }
+	all := []*item{
+		put("x/open", 0).with(func(it *item) { it.Was = "x/a" }),
+		del("x/a", 0).with(old), put("x/a/b", 0), put("x/a/c", 0).with(func(it *item) { it.Was = "x/d/e" }),
+		del("x/d/e", 0).with(old), put("x/d", 0), put("x/else", 0), del("x/gone", 0).with(old),
+	}
+	got := pathsOf(coherent(all[1:], all))
+	if want := []string{"x/else", "x/gone"}; !slices.Equal(got, want) {
+		t.Errorf("kept %v, want %v", got, want)
+	}
+	if got := coherent(all, all); len(got) != len(all) {
+		t.Errorf("kept %d of a whole selection", len(got))
+	}
+	got = pathsOf(companions(all[2], all))
+	slices.Sort(got)
+	if want := []string{"x/a", "x/a/b", "x/open"}; !slices.Equal(got, want) {
+		t.Errorf("with x/a/b go %v, want %v", got, want)
+	}
+}
+
 func TestSplitOrder(t *testing.T) {
 	parts := []part{
 		{path: "old.safetensors", del: true},

@@ -96,7 +96,7 @@ func (q *Queue) explicit(ctx context.Context, j *job, r CommitRequest, only func
 		if r.Final {
 			selected = wholeSaves(selected, all, q.policy, q.now())
 		}
-		selected = withoutHalves(selected, all)
+		selected = coherent(selected, all)
 		if len(selected) == 0 {
 			return nil
 		}
@@ -223,16 +223,13 @@ func (q *Queue) WaitFor(ctx context.Context, path string) error {
 	if len(it.writers) > 0 {
 		it.copy = true
 	}
-	selected := []*item{it}
-	for _, other := range all {
-		if other.Kind == Delete && slices.Contains(it.origins(), other.Path) {
-			selected = append(selected, other)
-		}
-	}
 	var commits []hub.Committed
 	j := &job{q: q, commits: &commits}
-	if err := j.run(ctx, selected); err != nil {
+	if err := j.run(ctx, companions(it, all)); err != nil {
 		return fmt.Errorf("wait for %s to be on the Hub: %w", path, err)
+	}
+	if !j.finished[it] {
+		return fmt.Errorf("%s stays local: what was renamed or removed with it cannot be committed yet: %w", path, ErrHeld)
 	}
 	if w, ok := j.why[path]; ok {
 		kind := error(ErrHeld)

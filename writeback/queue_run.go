@@ -233,7 +233,7 @@ func (q *Queue) due(items []*item, now time.Time) (selected []*item, next time.T
 			}
 		}
 	}
-	return withoutHalves(selected, items), next
+	return coherent(selected, items), next
 }
 
 // failed records what an automatic attempt failed with, and says when the next

@@ -53,7 +53,7 @@ func (q *Queue) dueScheduled(items []*item, now time.Time) (selected []*item, ne
 	if !next.IsZero() {
 		return nil, next
 	}
-	selected = withoutHalves(selected, items)
+	selected = coherent(selected, items)
 	if len(selected) == 0 {
 		for !q.tick.After(now) {
 			q.tick = q.tick.Add(q.policy.Every)
