@@ -123,12 +123,13 @@ func (f *File) thaw(ctx context.Context, keep int64) error {
 		s := f.cur
 		g := s.sealing
 		free := g == nil && s.pins == 0 && !s.moved
+		var err error
 		if free {
-			s.sealed = nil
+			err = f.unsealLocked()
 		}
 		f.l.mu.Unlock()
 		if free {
-			return nil
+			return err
 		}
 		if g == nil || g.old() && s.sf.Complete() {
 			return f.swap(s, keep)
@@ -139,12 +140,29 @@ func (f *File) thaw(ctx context.Context, keep int64) error {
 			g.cancel()
 		}
 		f.mu.Unlock()
-		err := g.wait(ctx)
+		err = g.wait(ctx)
 		f.mu.Lock()
 		if err != nil {
 			return err
 		}
 	}
+}
+
+// unsealLocked gives up a seal that nobody relies on. What the Hub has are not
+// the bytes of the file from then on, and the journal must not say so either.
+// Both locks are held.
+func (f *File) unsealLocked() error {
+	s := f.cur
+	sealed, hub := s.sealed, s.hub
+	s.sealed, s.hub = nil, nil
+	if hub == nil || len(f.at) == 0 {
+		return nil
+	}
+	if err := f.l.appendLocked(payload{Stage: s.recLocked()}); err != nil {
+		s.sealed, s.hub = sealed, hub
+		return err
+	}
+	return nil
 }
 
 // swap puts a new stage over s in its place. mu of the file is held.

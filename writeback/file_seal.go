@@ -160,6 +160,15 @@ func (l *Layer) pinned(f *File, s *stage, gen uint64) sealedBytes {
 				_ = s.sf.Idle() // it was only read
 			}
 		},
+		moved: func() {
+			if f != nil {
+				f.mu.Lock()
+				defer f.mu.Unlock()
+			}
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			s.moved = true
+		},
 		release: func() {
 			once.Do(func() {
 				l.mu.Lock()

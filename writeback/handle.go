@@ -178,7 +178,9 @@ func (h *Handle) Native() (fd *os.File, id string, ok bool) {
 		if s.sealing != nil || s.moved || s.pins > 0 {
 			return nil, "", false
 		}
-		s.sealed = nil
+		if f.unsealLocked() != nil {
+			return nil, "", false
+		}
 		if !s.whole && len(f.at) > 0 {
 			if l.appendLocked(payload{Stage: s.recLocked()}) != nil {
 				return nil, "", false // it will be told by whatever writes next

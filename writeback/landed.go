@@ -82,7 +82,7 @@ func (d *delivery) hand(i int, s *sealedBytes) {
 	ch := &d.changes[i]
 	c, path := s.content(), ch.path
 	d.landing.Files = append(d.landing.Files, LandedFile{
-		Path: path, Content: c.id(ch.base.Entry.LFS()), Staged: s.path, Adopted: func() { d.changes[i].adopted = true },
+		Path: path, Content: c.id(ch.base.Entry.LFS()), Staged: s.path, Adopted: s.moved,
 	})
 }
 

@@ -261,7 +261,7 @@ func (m *model) land(ctx context.Context) {
 		m.l.must(m.l.arriving(done))
 		if m.r.IntN(2) == 0 { // taken into the cache
 			m.l.must(os.Remove(s.path))
-			done[0].adopted = true
+			s.moved()
 		}
 		if m.r.IntN(4) == 0 { // and the process dies, and looks again
 			s.release()
@@ -273,7 +273,6 @@ func (m *model) land(ctx context.Context) {
 					done[0].gen = 0
 				}
 			}
-			done[0].adopted = false
 		} else {
 			m.check()
 		}

@@ -60,6 +60,8 @@ type testLayer struct {
 	t   *testing.T
 	o   LayerOptions
 	hub hubBytes
+	// moved tells of the bytes of the last send that the cache took them.
+	moved func()
 }
 
 func newTestLayer(t *testing.T) *testLayer {

@@ -60,6 +60,7 @@ type sealedBytes struct {
 	path    string // of the bytes on disk
 	data    io.ReaderAt
 	idle    func()
+	moved   func() // says that the cache took the bytes on disk away
 	release func()
 }
 
@@ -77,8 +78,6 @@ type landedChange struct {
 	copied bool
 	// base is what the Hub has at path now.
 	base Base
-	// adopted says that the bytes on disk were moved away.
-	adopted bool
 }
 
 // snapshotAt names a commit of a repository as a snapshot.

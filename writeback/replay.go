@@ -168,9 +168,12 @@ func (rs *restoring) file(id uint64) (f *File, told []payload, err error) {
 		// matters any more.
 		return f, []payload{{File: f.recLocked()}}, nil
 	}
+	if s.sealed != nil && !samePrint(p, s.sealed.Print) {
+		s.sealed, s.hub = nil, nil // it was written to since
+	}
 	same := samePrint(p, r.Print)
 	doubt := rs.rebooted && !r.Synced && s.hub == nil
-	if s.sealed != nil && (doubt || !samePrint(p, s.sealed.Print)) {
+	if doubt {
 		s.sealed = nil
 	}
 	if !same {

@@ -173,9 +173,6 @@ func (l *Layer) landedLocked(done []landedChange) error {
 			}
 			same = f.gen.Load() == d.gen
 		}
-		if f != nil && d.adopted && !d.copied && (f.cur.pins > 0 || f.cur.hub != nil) {
-			after = append(after, func() { f.cur.moved = true })
-		}
 		if same && (c.kind == Folder || c.kind == Symlink) {
 			// What is local stays; only the file that was in its place is gone.
 			r := c.rec()

@@ -27,6 +27,7 @@ func (l *testLayer) send(paths ...string) (done []landedChange, release func()) 
 				d.gen, d.base.Entry = s.gen, s.content().entry(p, false)
 				l.hub[d.base.Entry.OID] = []byte(l.read(p))
 				releases = append(releases, s.release)
+				l.moved = s.moved
 			}
 			b.Paths = append(b.Paths, batchPath{Path: p, Seq: it.seq, Gen: d.gen})
 			done = append(done, d)
@@ -145,7 +146,7 @@ func TestLandedUnderAWriter(t *testing.T) {
 		h, err := c.File.Open(OpenFile{Write: true})
 		l.must(err)
 		l.must(os.Remove(l.sealedPath("f"))) // the cache has it
-		done[0].adopted = true
+		l.moved()
 		l.arrive(done, release)
 		l.want("f", "sent", Open)
 		if _, _, ok := h.Native(); ok {
@@ -172,6 +173,53 @@ func TestLandedUnderAWriter(t *testing.T) {
 	}
 }
 
+// TestRewrittenAfterLanding commits a file, writes on in place, and commits it
+// again: what the Hub had of it at first is never taken for its bytes.
+func TestRewrittenAfterLanding(t *testing.T) {
+	ctx := context.Background()
+	for _, crash := range []bool{false, true} {
+		l := newTestLayer(t)
+		l.write("f", "first", true)
+		done, release := l.send("f")
+		c, _ := l.Get("f")
+		h, err := c.File.Open(OpenFile{Write: true})
+		l.must(err)
+		l.arrive(done, release) // stays, since it is open
+		_, err = h.WriteAt(ctx, []byte(" and more"), -1)
+		l.must(err)
+		l.must(h.Flush())
+		l.must(h.Release())
+		if crash {
+			l.crash()
+		}
+		done, release = l.send("f")
+		l.must(l.arriving(done))
+		// It is renamed before the view has taken it into the cache.
+		c, _ = l.Get("f")
+		l.must(l.Apply(0, Edit{Path: "f", Kind: Delete, Base: c.Base}, Edit{Path: "g", Kind: Put, File: c.File, Was: "f"}))
+		l.must(os.Remove(l.sealedPath("g")))
+		l.moved()
+		l.must(l.landed(done))
+		release()
+		l.must(l.keep("batch/b1", nil, false))
+		l.want("g", "first and more", Pending)
+		if crash {
+			l.crash()
+			l.want("g", "first and more", Pending)
+		}
+		c, _ = l.Get("g")
+		if h, err = c.File.Open(OpenFile{Write: true}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err = h.WriteAt(ctx, []byte("!"), -1); err != nil {
+			t.Error("a file that moved into the cache cannot be written to:", err)
+		}
+		l.must(h.Flush())
+		l.must(h.Release())
+		l.want("g", "first and more!", Pending)
+	}
+}
+
 // Readers go on reading, also what they did not look at before the cache took it.
 func TestLandedUnderAReader(t *testing.T) {
 	for _, early := range []bool{false, true} {
@@ -188,7 +236,7 @@ func TestLandedUnderAReader(t *testing.T) {
 		}
 		l.must(l.arriving(done))
 		l.must(os.Remove(l.sealedPath("f")))
-		done[0].adopted = true
+		l.moved()
 		for range 2 {
 			clear(p)
 			if _, err := h.ReadAt(context.Background(), p, 0); err != nil || string(p) != "sent" {
