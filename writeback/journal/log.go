@@ -77,6 +77,9 @@ func (l *Log) load(size int64, replay func(payloads [][]byte) error) (*Damage, e
 		l.size = int64(headerSize)
 		l.appended++ // so that the first Sync makes the header durable
 	}
+	if f, ok := l.f.(*osFile); ok {
+		f.keep(l.size)
+	}
 	return d, nil
 }
 

@@ -27,11 +27,72 @@ type FS interface {
 // OS is the file system of the operating system.
 type OS struct{}
 
-type osFile struct{ *os.File }
+// reserve is how many bytes behind its end a log keeps of the disk: on one that
+// is full, what frees space has to be written down first.
+const reserve = 1 << 20
+
+// osFile is used by one goroutine at a time, but for Sync and ReadAt.
+type osFile struct {
+	*os.File
+	reserved int64 // where the space ends that it has, as far as it is known
+}
+
+// keep sees to it that the space behind end is the file's. That there is none is
+// no error: the next write asks again. So is a file system that cannot.
+func (f *osFile) keep(end int64) {
+	if end+reserve <= f.reserved {
+		return
+	}
+	from := max(end, f.reserved)
+	to := end + 2*reserve
+	for {
+		switch err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, from, to-from); err {
+		case nil:
+			f.reserved = to
+			return
+		case unix.EINTR:
+		case unix.ENOSPC, unix.EDQUOT:
+			if to == end+reserve || from >= end+reserve {
+				return
+			}
+			to = end + reserve // better than nothing
+		default:
+			f.reserved = 1<<63 - 1 - reserve // never again
+			return
+		}
+	}
+}
+
+// WriteAt writes into the reserve, and then makes it as large as before.
+func (f *osFile) WriteAt(p []byte, off int64) (int, error) {
+	n, err := f.File.WriteAt(p, off)
+	if err == nil {
+		f.keep(off + int64(n))
+	}
+	return n, err
+}
+
+// Truncate gives the reserve up, as the kernel does, and takes it again.
+func (f *osFile) Truncate(size int64) error {
+	err := f.File.Truncate(size)
+	if err == nil {
+		f.reserved = min(f.reserved, size)
+		f.keep(size)
+	}
+	return err
+}
+
+// Close gives the reserve back.
+func (f *osFile) Close() error {
+	if st, err := f.Stat(); err == nil && f.reserved > st.Size() {
+		_ = f.File.Truncate(st.Size()) // space only
+	}
+	return f.File.Close()
+}
 
 // Sync leaves the times of the file to the kernel: a log needs its bytes and
 // its length only.
-func (f osFile) Sync() error {
+func (f *osFile) Sync() error {
 	for {
 		err := unix.Fdatasync(int(f.Fd()))
 		if err != unix.EINTR {
@@ -51,7 +112,7 @@ func (OS) Open(name string) (File, int64, error) {
 		_ = f.Close()
 		return nil, 0, err
 	}
-	return osFile{f}, st.Size(), nil
+	return &osFile{File: f, reserved: st.Size()}, st.Size(), nil
 }
 
 // Rename replaces to.
