@@ -109,9 +109,6 @@ type player struct {
 	m    model
 	open []playerHandle
 	log  []string
-	// apart has names of directories differ from those of files: what a commit
-	// does that is built while one becomes the other is the queue's affair.
-	apart bool
 }
 
 type playerHandle struct {
@@ -123,21 +120,9 @@ func (p *player) path() string {
 	parts := make([]string, 1+p.r.IntN(3))
 	for i := range parts {
 		parts[i] = string(rune('a' + p.r.IntN(3)))
-		if p.apart && (i+1 < len(parts) || p.r.IntN(2) == 0) {
-			parts[i] = strings.ToUpper(parts[i])
-		}
 	}
 	return strings.Join(parts, "/")
 }
-
-// mayBeDir reports whether a directory may be at the path, and mayBeFile
-// whether a file may.
-func (p *player) mayBeDir(path string) bool {
-	_, name := split(path)
-	return !p.apart || name == strings.ToUpper(name)
-}
-
-func (p *player) mayBeFile(path string) bool { return !p.apart || !p.mayBeDir(path) }
 
 // parent finds the directory of a path as the kernel does: by lookups.
 func (p *player) parent(path string) (*Dir, string, error) {
@@ -177,9 +162,6 @@ func (p *player) step() error {
 	}
 	switch op := p.r.IntN(20); {
 	case op < 3:
-		if !p.mayBeFile(path) {
-			return nil
-		}
 		p.say("create %s", path)
 		_, h, err := dir.Create(ctx, name, 0o644, OpenFlags{Write: true})
 		var want error
@@ -224,9 +206,6 @@ func (p *player) step() error {
 		}
 		return check(dir.Unlink(ctx, name), want)
 	case op < 12:
-		if !p.mayBeDir(path) {
-			return nil
-		}
 		p.say("mkdir %s", path)
 		var want error
 		if p.m.has(path) {
@@ -258,7 +237,7 @@ func (p *player) step() error {
 		}
 		f := []RenameFlags{{}, {}, {NoReplace: true}, {Exchange: true}}[p.r.IntN(4)]
 		p.say("rename %s to %s %+v", path, to, f)
-		if path == to && f.NoReplace || p.apart && p.mayBeDir(path) != p.mayBeDir(to) {
+		if path == to && f.NoReplace {
 			return nil
 		}
 		want := p.m.rename(path, to, f)
@@ -352,7 +331,7 @@ func playModel(t *testing.T, seed uint64, steps int, background bool) {
 	const players = 3
 	files := map[string]string{"other": "o"}
 	for i := range players {
-		for _, p := range []string{"A/a", "A/B/c", "B/a", "a", "c"} {
+		for _, p := range []string{"a/a", "a/b/c", "b/a", "c"} {
 			files[fmt.Sprintf("p%d/%s", i, p)] = strings.Repeat(p, 3)
 		}
 	}
@@ -381,7 +360,7 @@ func playModel(t *testing.T, seed uint64, steps int, background bool) {
 		}
 	})
 	for i := range players {
-		p := &player{d: d, dir: d.dir(fmt.Sprintf("p%d", i)), r: rand.New(rand.NewPCG(seed, uint64(i))), m: model{at: make(map[string]*string)}, apart: background}
+		p := &player{d: d, dir: d.dir(fmt.Sprintf("p%d", i)), r: rand.New(rand.NewPCG(seed, uint64(i))), m: model{at: make(map[string]*string)}}
 		for path, s := range files {
 			if rest, ok := strings.CutPrefix(path, fmt.Sprintf("p%d/", i)); ok {
 				p.m.at[rest] = &s
