@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	iofs "io/fs"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -166,7 +167,8 @@ func TestRemoteUnderChanges(t *testing.T) {
 	l := &listener{}
 	d.tree.SetNotifier(l)
 	names(t, d.root)
-	names(t, d.dir("data"))
+	data := d.dir("data") // as the kernel has it
+	names(t, data)
 	d.write("README.md", "# ours")
 	if err := d.unlink("data/x.txt"); err != nil {
 		t.Fatal(err)
@@ -192,6 +194,7 @@ func TestRemoteUnderChanges(t *testing.T) {
 	if !slices.ContainsFunc(told, func(n string) bool { return strings.HasSuffix(n, " added") }) {
 		t.Errorf("not told about what is new: %q", told)
 	}
+	runtime.KeepAlive(data)
 	// A discard shows theirs.
 	if err := d.layer().Apply(0, writeback.Edit{Path: "README.md", Forget: true}); err != nil {
 		t.Fatal(err)
