@@ -6,8 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 )
@@ -45,12 +48,29 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if i := slices.Index(ours, "--"); i >= 0 {
 		ours = ours[:i] // the rest may be another program's
 	}
-	if slices.ContainsFunc(ours, func(a string) bool { return a == "--json" || a == "-json" || a == "--json=true" }) {
+	if wantsJSON(ours, os.Getenv(envName("json"))) {
 		_ = json.NewEncoder(stderr).Encode(f.json()) // nothing is left to tell it to
 		return f.code
 	}
 	f.print(stderr)
 	return f.code
+}
+
+// wantsJSON reports whether --json is among args, or else set by the
+// environment. The flag parser may not have come that far.
+func wantsJSON(args []string, env string) bool {
+	for _, a := range args {
+		name, value, ok := strings.Cut(a, "=")
+		if name != "--json" && name != "-json" {
+			continue
+		}
+		if !ok {
+			return true
+		}
+		env = value
+	}
+	on, err := strconv.ParseBool(env)
+	return err == nil && on
 }
 
 func runArgs(ctx context.Context, args []string, stdout, stderr io.Writer) error {

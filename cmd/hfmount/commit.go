@@ -18,7 +18,9 @@ func commitCommand() *cli.Command {
 		ArgsUsage: "DIR",
 		Description: `Commits every file whose close returned before, prints the commit's URL, and
 returns when it is on the Hub. A file that is still open stays local and is
-named (exit code 3). Nothing pending is no error.
+named (exit code 3), as is what the guard holds. Exits with 7 if our side of a
+conflict went to a pull request. Nothing pending is no error. In a mount of the
+whole Hub, DIR may be one repository.
 
 Example:
   hfmount commit ~/model -m "Train two more epochs"

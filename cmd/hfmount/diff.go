@@ -16,10 +16,14 @@ func diffCommand() *cli.Command {
 		Usage:     "list what is pending in a mount, as `git status --short` would",
 		ArgsUsage: "DIR",
 		Description: `One line for each path that is not on the Hub: A added, M modified, D deleted,
-R renamed. DIR may also be a folder or file in the mount.
+R renamed. DIR may also be a folder or file in the mount. hfmount status says
+what each waits for. --json has, for each path, op (add, modify, delete, rename),
+size in bytes, state and reason; the old path of a rename stands there too, as a
+delete with moved set.
 
 Example:
-  hfmount diff ~/model`,
+  hfmount diff ~/model
+  hfmount diff --json ~/model | jq -r '.[].path'`,
 		Flags: []cli.Flag{jsonFlag()},
 		Action: func(c *cli.Context) error {
 			if err := wantArgs(c, 1, 1); err != nil {

@@ -16,7 +16,7 @@ func logCommand() *cli.Command {
 		Name:      "log",
 		Usage:     "list the last commits of the mounted branch",
 		ArgsUsage: "DIR",
-		Description: `Newest first. In a mount of the whole Hub, DIR is a repository in it.
+		Description: `Newest first; those that hfmount made are marked. In a mount of the whole Hub, DIR is a repository in it.
 
 Example:
   hfmount log ~/model

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,9 +23,13 @@ type holder struct {
 	path string // one thing it uses
 }
 
+// holderPatience is how long one process may take to be looked at.
+const holderPatience = time.Second
+
 // findHolders looks through /proc for processes with an open file, a mapping,
 // a working or a root directory below dir. It sees only what this user may
-// see, and never touches the mount.
+// see, and never touches the mount. Looking at a process that hangs can hang
+// as well: such a one is passed over.
 func findHolders(dir string) []holder {
 	procs, err := os.ReadDir("/proc")
 	if err != nil {
@@ -36,9 +41,19 @@ func findHolders(dir string) []holder {
 		if err != nil || pid == os.Getpid() {
 			continue
 		}
-		proc := "/proc/" + p.Name()
-		if path, ok := usedBelow(proc, dir); ok {
-			out = append(out, holder{pid, programName(pid), path})
+		found := make(chan holder, 1)
+		go func() { // ends when the kernel has answered, if ever
+			defer close(found)
+			if path, ok := usedBelow("/proc/"+p.Name(), dir); ok {
+				found <- holder{pid, programName(pid), path}
+			}
+		}()
+		select {
+		case h, ok := <-found:
+			if ok {
+				out = append(out, h)
+			}
+		case <-time.After(holderPatience):
 		}
 	}
 	return out

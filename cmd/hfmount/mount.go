@@ -30,14 +30,21 @@ func mountCommand() *cli.Command {
 		Name:      "mount",
 		Usage:     "mount a repository, a folder of one, or the whole Hub (the default command)",
 		ArgsUsage: "REPO DIR | REPO:/DIR[:ro|:rw]",
-		Description: `Returns once the mount answers, after one line that says what is mounted and
-at which commit. -o name=value,name sets the same flags. Called as mount.hfmount
-it is a helper of mount(8), so that fstab works.
+		Description: `Returns once the mount answers, after one line that says what is mounted, at
+which commit, and whether, where and when changes are committed. A branch that
+the token may write is writable: files that are closed become commits by
+themselves. The whole Hub, tags and commits are read-only unless --rw says
+otherwise (of the whole Hub). hfmount status shows what is not on the Hub yet.
+
+-o name=value,name sets the same flags. Called as mount.hfmount it is a helper
+of mount(8), so that fstab works.
 
 Example:
   hfmount org/model ~/model
+  hfmount org/model ~/model --commit manual        # commit with hfmount commit
+  hfmount other/model ~/model --create-pr          # where you may not push
   hfmount datasets/org/data@v1 /mnt/data --refresh 5m --cache-size 100G
-  hfmount hf:// ~/hub`,
+  hfmount hf:// ~/hub --rw='me/*'`,
 		Flags: flags,
 		Action: func(c *cli.Context) error {
 			cfg, err := readMountConfig(c)

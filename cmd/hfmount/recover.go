@@ -29,9 +29,12 @@ func recoverCommand() *cli.Command {
 mount of the same branch would continue with them by itself.
 
   list           what there is (the default)
-  retry          commit it; with --unclosed also files that were open in a crash
-  export FOLDER  copy the files out, FOLDER/NAMESPACE/NAME@REV/…
-  discard        drop it for good
+  retry          commit it; with --unclosed also files that were open in a crash,
+                 with --yes also what the guard holds
+  export FOLDER  copy the files out, to FOLDER/NAMESPACE/NAME@REV/…
+  discard        drop it for good, after it asked
+
+Exits with 3 if something is still left after retry.
 
 Example:
   hfmount recover
@@ -70,9 +73,9 @@ Example:
 			case "retry":
 				return r.retry(ctx, c.Bool("unclosed"), c.Bool("yes"), c.Bool("json"), c.App.Writer, c.App.ErrWriter)
 			case "export":
-				return r.export(ctx, c.Args().Get(1), c.App.Writer)
+				return r.export(ctx, c.Args().Get(1), c.Bool("json"), c.App.Writer, c.App.ErrWriter)
 			case "discard":
-				return r.discard(ctx, c.Bool("yes"), c.App.Writer, c.App.ErrWriter)
+				return r.discard(ctx, c.Bool("yes"), c.Bool("json"), c.App.Writer, c.App.ErrWriter)
 			}
 			return r.list(ctx, c.Bool("json"), c.App.Writer)
 		},
@@ -239,7 +242,7 @@ func (r *recovery) free(w io.Writer) ([]leftover, error) {
 	if err != nil {
 		return nil, err
 	}
-	var out []leftover
+	out := []leftover{}
 	for _, o := range all {
 		if o.InUse != "" {
 			fmt.Fprintf(w, "hfmount: %s is in use by %s; left alone\n", o.name(), o.InUse)
@@ -300,58 +303,82 @@ func (r *recovery) retry(ctx context.Context, unclosed, yes, asJSON bool, stdout
 	return total.tell(stdout, asJSON)
 }
 
+// exported is what came of one branch, for programs.
+type exported struct {
+	Repo     string   `json:"repo"`
+	Revision string   `json:"revision"`
+	Folder   string   `json:"folder"`
+	Files    int      `json:"files"`
+	Bytes    int64    `json:"bytes"`
+	Deleted  []string `json:"deleted"` // paths that the changes delete
+}
+
 // export copies files out, each branch into a folder of its own.
-func (r *recovery) export(ctx context.Context, folder string, w io.Writer) error {
-	all, err := r.free(w)
+func (r *recovery) export(ctx context.Context, folder string, asJSON bool, stdout, stderr io.Writer) error {
+	all, err := r.free(stderr)
 	if err != nil {
 		return err
 	}
+	out := []exported{}
 	for _, o := range all {
-		var done writeback.Exported
-		into := filepath.Join(folder, filepath.FromSlash(o.Repo)+"@"+hub.EscapeRevision(o.Revision))
+		e := exported{Repo: o.Repo, Revision: o.Revision, Deleted: []string{},
+			Folder: filepath.Join(folder, filepath.FromSlash(o.Repo)+"@"+hub.EscapeRevision(o.Revision))}
 		err := r.with(&o, func(_ *layers, b *branch) error {
-			var err error
-			done, err = b.layer.Export(ctx, into)
+			done, err := b.layer.Export(ctx, e.Folder)
+			e.Files, e.Bytes = done.Files, done.Bytes
+			e.Deleted = append(e.Deleted, done.Deleted...)
 			return err
 		})
 		if err != nil {
 			return fmt.Errorf("export %s: %w", o.name(), err)
 		}
-		if _, err := fmt.Fprintf(w, "%s: %s, %s\n", into, count(done.Files, "file"), humanize.Bytes(uint64(done.Bytes))); err != nil {
+		out = append(out, e)
+		if asJSON {
+			continue
+		}
+		if _, err := fmt.Fprintf(stdout, "%s: %s, %s\n", e.Folder, count(e.Files, "file"), humanize.Bytes(uint64(e.Bytes))); err != nil {
 			return err
 		}
-		for _, p := range done.Deleted {
-			if _, err := fmt.Fprintf(w, "  deleted: %s\n", printable(p)); err != nil {
+		for _, p := range e.Deleted {
+			if _, err := fmt.Fprintf(stdout, "  deleted: %s\n", printable(p)); err != nil {
 				return err
 			}
 		}
+	}
+	if asJSON {
+		return writeJSON(stdout, out)
 	}
 	return nil
 }
 
 // discard drops what was left, after it was confirmed.
-func (r *recovery) discard(ctx context.Context, yes bool, stdout, stderr io.Writer) error {
+func (r *recovery) discard(ctx context.Context, yes, asJSON bool, stdout, stderr io.Writer) error {
 	all, err := r.free(stderr)
 	if err != nil {
 		return err
 	}
-	if len(all) == 0 {
+	if len(all) == 0 && !asJSON {
 		fmt.Fprintln(stderr, "hfmount: nothing is left")
 		return nil
 	}
-	if !yes {
-		if err := r.list(ctx, false, stdout); err != nil {
-			return err
+	if !yes && len(all) > 0 {
+		if !asJSON {
+			if err := r.list(ctx, false, stdout); err != nil {
+				return err
+			}
 		}
 		if err := confirm(os.Stdin, stderr, "Drop all of it for good?", false); err != nil {
 			return err
 		}
 	}
-	for _, o := range all {
-		err := r.with(&o, func(_ *layers, b *branch) error { return b.layer.DiscardAll() })
+	for i := range all {
+		err := r.with(&all[i], func(_ *layers, b *branch) error { return b.layer.DiscardAll() })
 		if err != nil {
-			return fmt.Errorf("discard %s: %w", o.name(), err)
+			return fmt.Errorf("discard %s: %w", all[i].name(), err)
 		}
+	}
+	if asJSON {
+		return writeJSON(stdout, all)
 	}
 	return nil
 }

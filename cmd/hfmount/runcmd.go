@@ -21,8 +21,10 @@ func runCommand() *cli.Command {
 		Usage:     "run a command whose changes to a mount become one commit, or none",
 		ArgsUsage: "DIR -- CMD…",
 		Description: `While CMD runs, nothing is committed by itself. If it exits with 0, its changes
-become one commit; else they are held, and only hfmount commit or discard moves
-them. Exits as CMD does, or if the commit does not land, as hfmount commit would.
+become one commit; else, also if it or hfmount run is killed, they are held, and
+only hfmount commit or discard moves them. Exits as CMD does, or if the commit
+does not land, as hfmount commit would; 127 if there is no such CMD, 126 if it
+cannot be run.
 
 Example:
   hfmount run ~/model -- python train.py --output_dir ~/model/checkpoints

@@ -31,9 +31,9 @@ it. Also clears a mount whose process was killed.
 
 Example:
   hfmount unmount ~/model
-  hfmount unmount --timeout 30s ~/model`,
+  hfmount unmount --timeout 5m ~/model   # what is not sent by then stays local`,
 		Flags: []cli.Flag{
-			&cli.DurationFlag{Name: "timeout", Usage: "how long changes may be sent, a `DURATION` (default: until they are there, or the Hub could not be reached for 30s)"},
+			&cli.DurationFlag{Name: "timeout", DefaultText: "no limit while the Hub answers", Usage: "how long changes may be sent, a `DURATION`; 0 is no limit"},
 			jsonFlag(),
 		},
 		Action: func(c *cli.Context) error {
@@ -69,17 +69,27 @@ func unmount(ctx context.Context, dir string, timeout time.Duration, asJSON bool
 		}
 		return &failure{text: dir + ": not a mount of hfmount", hint: "`hfmount status` lists the mounts", code: exitNotFound}
 	}
+	// Nobody is left to tell what was sent; programs get an outcome all the same.
+	unknown := func() error {
+		if asJSON {
+			return writeJSON(stdout, outcome{Commits: []commitStatus{}, Left: []changeStatus{}})
+		}
+		return nil
+	}
 	d, alive := findDaemon(m.dir)
 	if !alive && stale(m.dir) {
 		if err := detach(m.dir); err != nil {
 			return err
 		}
 		removeSocket(m.dir)
-		fmt.Fprintf(stderr, "hfmount: %s was left by a process that is gone; cleared\n", m.dir)
-		return nil
+		fmt.Fprintf(stderr, "hfmount: %s was left by a process that is gone; cleared. `hfmount recover` lists what it did not send\n", m.dir)
+		return unknown()
 	}
 	if !alive {
-		return unmountUnlessBusy(ctx, m.dir, nil)
+		if err := unmountUnlessBusy(ctx, m.dir, nil); err != nil {
+			return err
+		}
+		return unknown()
 	}
 	return awaitDrain(ctx, d, m.dir, timeout, asJSON, stdout, stderr, func() error {
 		// The kernel drops what it did not tell yet about closed files.

@@ -63,25 +63,25 @@ func stateDirFlag() cli.Flag {
 
 func writeFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.GenericFlag{Name: "rw", Value: &rwValue{}, Usage: "of the whole Hub, write to all that the token may, or with --rw=`GLOB` to those that match; of one repository, fail where it cannot be written"},
+		&cli.GenericFlag{Name: "rw", Value: &rwValue{}, DefaultText: "one repository: if the token may write; the whole Hub: no", Usage: "of the whole Hub, write where the token may, or with --rw=`GLOB` only to repositories that match, such as me/* or datasets/me/*; of one repository, fail instead of mounting it read-only"},
 		stateDirFlag(),
-		&cli.StringFlag{Name: "commit", Value: "auto", Usage: "auto, or manual: only the commands commit and run make commits"},
-		&cli.DurationFlag{Name: "commit-after", Value: 30 * time.Second, Usage: "commit what has been quiet this long, a `DURATION`"},
-		&cli.DurationFlag{Name: "commit-max-wait", Value: 15 * time.Minute, Usage: "the longest that an open file holds back what belongs to it, a `DURATION`"},
-		&cli.DurationFlag{Name: "commit-every", Usage: "commit on a schedule, also what is still being appended to, a `DURATION`; 0 is off"},
+		&cli.StringFlag{Name: "commit", Value: "auto", Usage: "`MODE`: auto, or manual: only hfmount commit and hfmount run make commits"},
+		&cli.DurationFlag{Name: "commit-after", Value: 30 * time.Second, Usage: "commit the changes of a folder once none was made for this `DURATION`"},
+		&cli.DurationFlag{Name: "commit-max-wait", Value: 15 * time.Minute, Usage: "the longest that an open file, or a folder that never rests, holds back what belongs to it, a `DURATION`"},
+		&cli.DurationFlag{Name: "commit-every", DefaultText: "off", Usage: "commit on a schedule instead, every `DURATION`, also what is still being appended to"},
 		&cli.BoolFlag{Name: "squash-history", Usage: "with --commit-every, make the branch's history one commit after each"},
 		&cli.StringFlag{Name: "commit-message", Usage: "`TEMPLATE` of messages, as Go's text/template, with .Summary .Files .Added .Updated .Deleted .Renamed .Host .Mount .Time (default: {{.Summary}} via hfmount)"},
-		&cli.StringFlag{Name: "sync", Value: "local", Usage: "what fsync waits for: local (the disk) or remote (the Hub)"},
+		&cli.StringFlag{Name: "sync", Value: "local", Usage: "`WHERE` the bytes are when fsync returns: local (on the disk) or remote (on the Hub)"},
 		&cli.BoolFlag{Name: "create-pr", Usage: "collect all commits in one pull request, also where the branch may not be written"},
 		&cli.BoolFlag{Name: "create-branch", Usage: "make the branch, if it is missing, with the first commit"},
-		&cli.BoolFlag{Name: "create-repo", Usage: "make a repository that is missing, private: of the whole Hub by mkdir, of one at once"},
-		&cli.StringFlag{Name: "on-conflict", Value: "pr", Usage: "what becomes of a path that changed on both sides: pr, fail (it stays local) or ours"},
-		&cli.StringFlag{Name: "guard", Value: "on", Usage: "on, or off: commit also mass deletions, very large batches and what looks like a secret"},
-		&cli.GenericFlag{Name: "max-staging", Value: &sizeValue{auto: "half of the free space"}, Usage: "most bytes of changes on disk, a `SIZE`; writers wait beyond"},
-		&cli.StringSliceFlag{Name: "ignore", Usage: "never commit what matches this gitignore `PATTERN` (repeatable)"},
+		&cli.BoolFlag{Name: "create-repo", Usage: "make a repository that is missing, private: REPO at once, of the whole Hub by mkdir DIR/NAMESPACE/NAME"},
+		&cli.StringFlag{Name: "on-conflict", Value: "pr", Usage: "`WHAT` becomes of a path that changed on both sides: pr (ours goes to a pull request), fail (it stays local) or ours (it overwrites)"},
+		&cli.StringFlag{Name: "guard", Value: "on", Usage: "on, or off: on holds, until hfmount commit --yes, deletions of 10 files or more and over half of the repository, additions of over 100 GB or 25,000 files, and in a public repository what looks like a secret"},
+		&cli.GenericFlag{Name: "max-staging", Value: &sizeValue{auto: "half of the free space"}, Usage: "most bytes of changes on disk, a `SIZE`; beyond it writers wait until some are sent"},
+		&cli.StringSliceFlag{Name: "ignore", Usage: "never commit what matches this `PATTERN`, as in .gitignore (repeatable)"},
 		&cli.BoolFlag{Name: "respect-gitignore", Usage: "never commit what the repository's .gitignore names"},
 		&cli.BoolFlag{Name: "no-junk-filter", Usage: "commit droppings of systems and editors too, such as .DS_Store and *.swp"},
-		&cli.StringFlag{Name: "on-event", Usage: "shell `COMMAND` to run on events, told HFMOUNT_EVENT (committed, held, conflict, failed), _TEXT, _HINT, _PATHS, _URL"},
+		&cli.StringFlag{Name: "on-event", Usage: "shell `COMMAND` to run on events, with HFMOUNT_EVENT (committed, held, conflict or failed), HFMOUNT_TEXT, _HINT, _PATHS (one a line) and _URL in its environment; ended after 30s"},
 	}
 }
 
