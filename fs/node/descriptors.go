@@ -4,27 +4,47 @@ import (
 	"os"
 	"path"
 	"strconv"
+	"time"
 )
 
-// maxDescriptors is how many descriptors of a process are looked at. Looking
-// at one takes about a microsecond of its close(2).
-const maxDescriptors = 256
+const (
+	// maxDescriptors is how many descriptors of a process are looked at. Looking
+	// at one takes about a microsecond of its close(2).
+	maxDescriptors = 256
+	// descriptorsWait bounds the look.
+	descriptorsWait = 5 * time.Millisecond
+)
 
-// lastDescriptor reports whether the caller of a close(2), a thread as in
-// dying, has no other descriptor of the file at name. The one it closes is out
-// of its table by then. Of a process that ends the table is gone, and who else
-// has its files, the shell that started it for example, is not known: false.
-func lastDescriptor(pid uint32, name string) bool {
-	if pid == 0 {
+// lastDescriptor reports whether the process that calls close(2) has no other
+// descriptor of the file at name. The one it closes is out of its table by
+// then. false is also that it is not known.
+//
+// A process in execve(2), which closes files too, lets nobody look at its table
+// before it is through, and it is not before its FLUSH is answered. So the look
+// is taken aside; one that was given up ends when the caller has its answer.
+func lastDescriptor(pid int, name string) bool {
+	answer := make(chan bool, 1)
+	go func() { answer <- lookForDescriptor(pid, name) }()
+	wait := time.NewTimer(descriptorsWait)
+	defer wait.Stop()
+	select {
+	case last := <-answer:
+		return last
+	case <-wait.C:
 		return false
 	}
-	dir := "/proc/" + strconv.FormatUint(uint64(pid), 10) + "/fd"
+}
+
+func lookForDescriptor(pid int, name string) bool {
+	dir := "/proc/" + strconv.Itoa(pid) + "/fd"
 	table, err := os.Open(dir)
 	if err != nil {
 		return false
 	}
 	defer table.Close()
 	list, _ := table.Readdirnames(maxDescriptors + 1)
+	// Of a process that ends the table is gone. Who else has its files, the
+	// shell that started it for example, is not known.
 	if len(list) == 0 || len(list) > maxDescriptors {
 		return false
 	}

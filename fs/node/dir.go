@@ -78,6 +78,11 @@ func (d *dirNode) OpendirHandle(ctx context.Context, _ uint32) (gofs.FileHandle,
 	if err != nil {
 		return nil, 0, d.s.fail(r, "opendir", "", err)
 	}
+	if h.changes != 0 {
+		// Offsets are places in one listing. Where names come and go, the kernel
+		// must not go on in ours from a place in one that it kept of another.
+		return h, 0, 0
+	}
 	if reply := d.s.reply(ctx); reply != nil {
 		reply.dropCache = !same
 	} else if !same {

@@ -562,6 +562,20 @@ func TestSizeWhileWriting(t *testing.T) {
 	}
 }
 
+// execve(2) closes files while nobody may look at the process.
+func TestCloseOnExec(t *testing.T) {
+	m := startWriting(t)
+	cmd := exec.Command("timeout", "-s", "KILL", "20", "python3", "-c", `
+import os, sys
+f = open(sys.argv[1], "w")
+f.write("before exec")
+f.flush()
+os.execv("/bin/cat", ["cat", sys.argv[1]])`, m.path("exec"))
+	if out, err := cmd.CombinedOutput(); err != nil || string(out) != "before exec" {
+		t.Errorf("%q, %v", out, err)
+	}
+}
+
 // blobHashes hashes the complete objects of the cache, and checks their names.
 func (m *mount) blobHashes() map[string]string {
 	m.t.Helper()
