@@ -86,6 +86,7 @@ type call struct {
 	path string
 
 	commits bool     // it is the commit itself
+	asks    bool     // whether something is permitted: "no" is no failure
 	paths   []string // that it is about, to find them in a refusal; nil is none
 }
 

@@ -24,7 +24,7 @@ const (
 // else what the Hub says: hub.ErrForbidden, hub.ErrBadToken,
 // hub.ErrRepoNotFound and so on.
 func (c *Client) MayWrite(ctx context.Context, repo hub.Repo) error {
-	k := call{op: "check write access to", repo: repo}
+	k := call{op: "check write access to", repo: repo, asks: true}
 	if err := c.ready(k); err != nil {
 		return err
 	}

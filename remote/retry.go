@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	iofs "io/fs"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
@@ -66,7 +67,9 @@ func (c *Client) post(ctx context.Context, k call, rawURL string, v any) (answer
 func (c *Client) ask(ctx context.Context, k call, rawURL string, o *outgoing) (answer, error) {
 	ans, err := c.askRetry(ctx, k, rawURL, o)
 	if err != nil {
-		c.stats.failed(err)
+		if !k.asks || !errors.Is(err, iofs.ErrPermission) {
+			c.stats.failed(err)
+		}
 		c.o.Logger.Debug("call failed", "error", err)
 	}
 	return ans, err

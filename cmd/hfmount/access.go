@@ -49,7 +49,7 @@ func (l *layers) judge(ctx context.Context, ref hub.Ref) (verdict, error) {
 		return v, err
 	}
 	if !l.cfg.write.policy.CreatePR {
-		if err := l.client.AuthCheck(ctx, repo, true); err != nil {
+		if err := l.client.MayWrite(ctx, repo); err != nil {
 			v.reason, err = refusal(err)
 			return v, err
 		}
