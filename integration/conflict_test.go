@@ -112,7 +112,7 @@ func twoWriters(t *testing.T, row conflictRow, policy, outcome string) {
 	w.seed("alice/m", conflictSeed())
 	base := w.text("alice/m", "main")
 	other := w.person()
-	one := w.writable("alice/m", "--on-conflict", policy, "--refresh", "0", "--guard", "off")
+	one := w.writable("alice/m", "--on-conflict", policy, "--refresh", "0", "--guard", "off", "--commit", "manual")
 	two := other.writable("alice/m", "--guard", "off")
 	// One looks at everything first: what it changes is based on this.
 	w.must("sh", "-c", "cat "+one.path+"/* "+one.path+"/*/* >/dev/null 2>&1; true")
