@@ -113,7 +113,9 @@ func (j *job) run(ctx context.Context, selected []*item) error {
 	q.abort = abort
 	for _, it := range selected {
 		q.flight[it.Path] = true
-		delete(q.busy, it.Path)
+		if it.File == nil {
+			delete(q.busy, it.Path)
+		}
 	}
 	q.mu.Unlock()
 	defer func() {
@@ -290,6 +292,9 @@ func (j *job) seal(ctx context.Context, items []*item) ([]*line, error) {
 			switch {
 			case err == nil:
 				j.sealed[it] = s
+				j.q.mu.Lock()
+				delete(j.q.busy, it.Path) // not before: status names who holds it all along
+				j.q.mu.Unlock()
 			case errors.Is(err, staging.ErrWriters), errors.Is(err, staging.ErrChanged):
 				open[it] = true
 			case errors.Is(err, ErrRaced):
