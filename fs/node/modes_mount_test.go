@@ -476,7 +476,7 @@ func TestWhoIsNative(t *testing.T) {
 	waitFor(t, "the releases", func() bool { return m.ask("opens new") == "{cached:0 native:0}" })
 
 	// What is written anew is native at once, whatever it was.
-	w = openFlags(t, m.path("model2.safetensors"), os.O_RDWR|os.O_TRUNC)
+	_ = openFlags(t, m.path("model2.safetensors"), os.O_RDWR|os.O_TRUNC)
 	opens("model2.safetensors", "{cached:0 native:1}")
 	if got := asked("setattr"); got != 0 {
 		t.Error("O_TRUNC is a request of its own")
