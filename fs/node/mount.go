@@ -134,10 +134,9 @@ func Mount(dir string, tree *fs.Tree, root *fs.Dir, o Options) (*Server, error) 
 	s.fd = connectionFD(s.device)
 	s.notifier = newNotifier(logger, notifyPatience, s.notify)
 	go s.serve()
-	// WaitMount opens a file, which the owner and umask asked for may forbid us.
-	if err := s.raw.WaitMount(); err != nil && !errors.Is(err, syscall.EACCES) {
-		return nil, errors.Join(fmt.Errorf("mount %s: %w", dir, err), s.Unmount())
-	}
+	// Not WaitMount: there is nothing to wait for, and it opens a file of the
+	// mount, for the sake of servers that use their own. One that is killed in
+	// that moment waits for itself for ever, and the mount with it.
 	want := o.ReadAheadKB
 	if want == 0 {
 		want = readAheadKB
