@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -55,11 +57,59 @@ func noMappings(r *os.File) error {
 		return err
 	}
 	for _, name := range maps {
-		if mapsFile(name, want) {
+		if looks.mapsFile(name, want) {
 			return ErrWriters
 		}
 	}
 	return nil
+}
+
+// mapsWait is how long a look at one process may take.
+const mapsWait = time.Second
+
+// looks are the processes that do not let anybody look at them: one that waits
+// for a dead mount while it replaces its memory, for example. Each keeps one
+// goroutine until it is through, and counts as mapping nothing.
+var looks stuckLooks
+
+type stuckLooks struct {
+	mu    sync.Mutex // leaf
+	names map[string]bool
+}
+
+func (l *stuckLooks) mapsFile(name, file string) bool {
+	l.mu.Lock()
+	stuck := l.names[name]
+	l.mu.Unlock()
+	if stuck {
+		return false
+	}
+	found := make(chan bool, 1)
+	go func() {
+		found <- mapsFile(name, file)
+		l.mu.Lock()
+		delete(l.names, name)
+		l.mu.Unlock()
+	}()
+	wait := time.NewTimer(mapsWait)
+	defer wait.Stop()
+	select {
+	case yes := <-found:
+		return yes
+	case <-wait.C:
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	select {
+	case yes := <-found: // through meanwhile
+		return yes
+	default:
+	}
+	if l.names == nil {
+		l.names = make(map[string]bool)
+	}
+	l.names[name] = true
+	return false
 }
 
 // mapsFile reports whether the process maps the file "DEV INODE" shared and
