@@ -82,7 +82,9 @@ func (v *view) reach(ctx context.Context, l writeback.Landing) error {
 				return err
 			}
 		}
-		if st := v.cur.Load(); !ours.IsZero() && st.snap.Time.After(ours) {
+		// Dates have seconds: somebody else's commit on top may have ours.
+		if st := v.cur.Load(); !ours.IsZero() && (st.snap.Time.After(ours) ||
+			st.snap.Time.Equal(ours) && l.Parent != "" && st.snap.Commit != l.Parent) {
 			return nil
 		}
 		timer := time.NewTimer(pause)

@@ -161,6 +161,38 @@ func TestLandedLate(t *testing.T) {
 	}
 }
 
+// TestLandedInOneSecond: dates of commits have seconds, so that somebody else's
+// commit on top may have that of ours, but so may the one below.
+func TestLandedInOneSecond(t *testing.T) {
+	d := newDesk(t, someFiles)
+	names(t, d.root)
+	parent := d.hub.theirs("new", "n")
+	if err := d.tree.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ours := d.hub.theirs("ours", "o")
+	d.hub.set(func() {
+		for _, id := range []hub.CommitID{parent, ours} {
+			c := d.hub.commits[id]
+			c.time = day(3)
+			d.hub.commits[id] = c
+		}
+		d.hub.heads[hub.Ref{Repo: repoAB, Revision: "main"}] = parent
+	})
+	landing := writeback.Landing{Commit: hub.Committed{ID: ours}, Parent: parent, Ref: hub.Ref{Repo: repoAB}, Paths: []string{"ours"}}
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if err := d.tree.Landed(ctx, landing); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("the parent was taken for ours: %v", err)
+	}
+	d.hub.set(func() { d.hub.heads[hub.Ref{Repo: repoAB, Revision: "main"}] = ours })
+	top := d.hub.theirs("ours", "their")
+	d.hub.set(func() { c := d.hub.commits[top]; c.time = day(3); d.hub.commits[top] = c })
+	if err := d.tree.Landed(t.Context(), landing); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestRemoteUnderChanges moves the branch under local changes.
 func TestRemoteUnderChanges(t *testing.T) {
 	d := newDesk(t, someFiles)

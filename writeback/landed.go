@@ -42,6 +42,9 @@ func (j *job) finish(ctx context.Context, t target, c hub.Committed, summary str
 		return q.joinedPR(ctx, c, lines, b)
 	}
 	d := &delivery{batch: b, landing: Landing{Commit: c, Ref: t.ref}}
+	if b != nil {
+		d.landing.Parent = b.Parent
+	}
 	for _, l := range lines {
 		ch := landedChange{path: l.Path, seq: l.seq, copied: l.copy, base: Base{Commit: c.ID, Entry: l.there}}
 		if b != nil {
@@ -216,7 +219,7 @@ func (q *Queue) recovered(ctx context.Context, t target, b *batch, c hub.Committ
 	for _, it := range q.items() {
 		local[it.Path] = it
 	}
-	d := &delivery{batch: b, landing: Landing{Commit: c, Ref: t.ref}}
+	d := &delivery{batch: b, landing: Landing{Commit: c, Parent: b.Parent, Ref: t.ref}}
 	for i, l := range lines {
 		ch := landedChange{path: l.Path, seq: l.seq, gen: b.Paths[i].Gen, copied: l.copy, base: Base{Commit: c.ID}}
 		if l.content != nil {

@@ -57,6 +57,7 @@ type Hooks struct {
 // Landing is a commit that was made.
 type Landing struct {
 	Commit hub.Committed
+	Parent hub.CommitID // of the commit, "" where it is not known
 	Ref    hub.Ref
 	Files  []LandedFile
 	Paths  []string // all paths it changed
