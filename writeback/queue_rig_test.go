@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"hfmount/remote/hub"
@@ -248,8 +249,10 @@ func (r *rig) commit(req CommitRequest) Outcome {
 	return out
 }
 
-// pending is status as `PATH STATE` lines.
+// pending is status as `PATH STATE` lines. It waits, as all looks do, until the
+// queue is at rest: one of its ticks may fall on the same moment.
 func (r *rig) pending() []string {
+	synctest.Wait()
 	var out []string
 	for _, c := range r.q.Status().Changes {
 		out = append(out, c.Path+" "+c.State.String())
@@ -266,6 +269,7 @@ func (r *rig) wantPending(want ...string) {
 
 // wantCommits compares the branch's commits: each its changed paths.
 func (r *rig) wantCommits(want ...string) {
+	synctest.Wait()
 	r.t.Helper()
 	var got []string
 	for _, c := range r.h.history("main") {
@@ -279,6 +283,7 @@ func (r *rig) wantCommits(want ...string) {
 }
 
 func (r *rig) wantText(p, want string) {
+	synctest.Wait()
 	r.t.Helper()
 	if got := r.h.text("main", p); got != want {
 		r.t.Errorf("%s is %q on the Hub, want %q", p, got, want)
