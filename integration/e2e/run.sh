@@ -164,13 +164,17 @@ log_shows() {
     local repo
     repo=$(find "$work/data" -type d -path "*$1*" -name '*.git' | head -n 1)
     [ -n "$repo" ] || repo=$(dirname "$(find "$work/data" -path "*$1*" -name HEAD | head -n 1)")
-    git -C "$repo" log --format=%s main | grep -qxF "$2" || { git -C "$repo" log --oneline main | head; return 1; }
+    # Not through a pipe: git ends with SIGPIPE where grep has seen enough.
+    git -C "$repo" log --format=%s main >"$work/subjects" && grep -qxF "$2" "$work/subjects" || { cat "$work/subjects"; return 1; }
 }
 step "git log shows a commit of the Python client" log_shows scratch "add weights.bin"
 step "git log shows a commit of the npm client" log_shows alice/js "add weights"
 if [ "$(grep -c '^not ok' "$results")" -gt 0 ]; then
     echo "e2e: the Hub's log ends"
     tail -n 40 "$work/hub.log" | sed 's/^/    /'
+    grep -hE 'level=(WARN|ERROR)|panic' "$work"/*.log | grep -v 'msg=request' | tail -n 10 | sed 's/^/    /'
+    echo "e2e: what failed"
+    grep '^not ok' "$results" | cut -c 1-2000
 fi
 
 passed=$(grep -c '^ok ' "$results")
