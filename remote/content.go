@@ -63,7 +63,7 @@ func (c *Client) OpenRange(ctx context.Context, s hub.Snapshot, e hub.Entry, off
 		return nil, err
 	}
 	r := &stream{
-		c: c, k: k, ctx: ctx, key: key, resolve: resolve, trace: newTraceID(),
+		c: c, k: k, ctx: ctx, key: key, commit: s.Commit, resolve: resolve, trace: newTraceID(),
 		start: off, pos: off, end: off + n, urgent: urgent, began: now,
 	}
 	if err := r.open(); err != nil {
@@ -79,6 +79,7 @@ type stream struct {
 	k       call
 	ctx     context.Context
 	key     placeKey
+	commit  hub.CommitID
 	resolve *url.URL
 	trace   string
 	start   int64
@@ -286,14 +287,25 @@ func (r *stream) connect() error {
 	if err != nil {
 		return r.k.gaveUp(r.ctx)
 	}
-	known := lead == nil
+	known, guessed := lead == nil, false
 	if !known {
 		defer lead.abandon()
 		u = r.resolve
+		if d := r.directly(); d != nil {
+			u, guessed = d, true
+		}
 	}
 	found := func(ch *chain) error {
+		if guessed {
+			if err := r.guessedRight(ch); err != nil {
+				return err
+			}
+		}
 		if err := r.identify(ch.linkedETag, ch.linkedSize); err != nil {
 			return err
+		}
+		if lead != nil && !guessed {
+			r.learn(ch.stop)
 		}
 		if lead != nil {
 			lead.publish(ch.stop, goodUntil(ch.stop, ch.stopHeader, time.Now()))
@@ -317,9 +329,15 @@ func (r *stream) connect() error {
 	resp := ch.resp
 	r.where = redactURL(resp.Request.URL)
 	if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusPartialContent {
+		if guessed {
+			return r.refusedGuess(&ch)
+		}
 		return r.refusedBy(&ch, known, u)
 	}
 	skip, err := r.validate(resp)
+	if err != nil && guessed {
+		r.misled()
+	}
 	if err == nil && ch.hub {
 		if ch.linkedETag == "" {
 			ch.linkedETag = resp.Header.Get("ETag") // the Hub's own, not a CDN's
