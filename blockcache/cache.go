@@ -69,6 +69,7 @@ type Cache struct {
 	stop  context.CancelFunc
 	ctx   context.Context
 	queue chan writeJob
+	slots chan struct{} // connections that Complete may use
 
 	hits, misses, fetched, corrupt atomic.Uint64
 
@@ -97,6 +98,7 @@ func Open(o Options) (*Cache, error) {
 		opts: o, log: o.Logger,
 		objects: make(map[hub.ContentID]*object),
 		mem:     newMemory(o.MemoryBytes),
+		slots:   make(chan struct{}, o.Connections),
 	}
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)

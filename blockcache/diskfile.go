@@ -27,7 +27,9 @@ type diskFile struct {
 
 	// Guarded by Cache.mu.
 	complete bool
-	writing  bool // is writer, for those who hold only Cache.mu
+	writing  bool      // is writer, for those who hold only Cache.mu
+	stored   time.Time // when the writer stored something
+	yielding bool      // a timer runs that ends the role
 	recs     map[int64]*record
 	chunks   int64 // in recs
 	trusted  int64

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -155,6 +156,7 @@ func (c *Cache) store(j writeJob) error {
 	d.parsed += recordSize
 	c.mu.Lock()
 	d.add(b.idx, j.chunks, j.chunks, &sums)
+	d.stored = time.Now()
 	if d.full(b.idx, len(b.data)) {
 		o.available(b.idx)
 	}
@@ -183,6 +185,9 @@ func (o *object) merge(d *diskFile, fresh []freshRecord) {
 	o.c.mu.Lock()
 	defer o.c.mu.Unlock()
 	d.writing = d.writer
+	if d.writing {
+		o.yieldLater(d)
+	}
 	if d.restarted {
 		d.restarted = false
 		o.void(d)

@@ -43,7 +43,8 @@
 // reading, here and in what the kernel is given.
 //
 // Several processes may share DIR. Who holds the flock on a partial index
-// writes that object, the others follow its log; who has an object's data file
+// writes that object, the others follow its log; it gives way when it stores
+// nothing for a while and the object is not complete. Who has an object's data file
 // open holds a shared flock on it, and eviction passes by what it cannot lock.
 // The modification time of a data file is its last use; its owner-execute bit
 // says that it was used again after it was stored.

@@ -178,5 +178,15 @@ func (t *diskTier) fail(err error) {
 	if time.Since(t.failed) >= retryDisk {
 		t.log.Warn("cache disk failed; reading without it", "dir", t.dir, "error", err)
 	}
-	t.failed = time.Now()
+	t.failed, t.failure = time.Now(), err
+}
+
+// lastFailure is the error of a disk that is done without at the moment.
+func (t *diskTier) lastFailure() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if time.Since(t.failed) >= retryDisk {
+		return nil
+	}
+	return t.failure
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"time"
 
 	"hfmount/remote/hub"
 )
@@ -142,6 +143,17 @@ func (f *File) view(ctx context.Context, off int64, n, want int, h *holds) (*Vie
 	if err := f.usable(); err != nil {
 		c.mu.Unlock()
 		return nil, err
+	}
+	if o.followable() && time.Since(o.followed) >= followEvery {
+		// Before anything is read ahead that another process has stored.
+		o.followed = time.Now()
+		c.mu.Unlock()
+		o.follow()
+		c.mu.Lock()
+		if err := f.usable(); err != nil {
+			c.mu.Unlock()
+			return nil, err
+		}
 	}
 	end := min(off+int64(n), o.size)
 	if off >= end {

@@ -3,6 +3,7 @@ package blockcache
 import (
 	"hash"
 	"sync"
+	"time"
 
 	"hfmount/remote/hub"
 )
@@ -46,6 +47,8 @@ type object struct {
 	chained  int64         // blocks [hashed, chained) wait for the hasher, pinned or on disk
 	verdict  chan struct{} // closed when verification ends or is given up
 	filling  bool
+	bringing int       // calls of Complete
+	followed time.Time // when it was looked what another process had stored
 }
 
 func newObject(c *Cache, id hub.ContentID) *object {

@@ -45,6 +45,7 @@ type diskTier struct {
 	lists   [3]*simplelru.LRU[hub.ContentID, struct{}]
 	hot     int64 // bytes in the protected segment
 	failed  time.Time
+	failure error // what failed then
 	scanAt  time.Time
 }
 
