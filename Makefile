@@ -6,7 +6,7 @@ REPO     ?=
 
 export REPO ONCE FUZZTIME
 
-.PHONY: build run test race lint fuzz integration e2e bench clean
+.PHONY: build run test race lint fuzz integration e2e bench bench-quick clean
 
 # build makes bin/hfmount.
 build:
@@ -46,8 +46,13 @@ integration:
 e2e: build
 	./integration/e2e/run.sh
 
-bench: build
+# bench measures; BENCH_WRITE=1 also puts the table into docs/BENCHMARKS.md.
+bench:
 	./integration/bench/run.sh
+
+# bench-quick runs all of it with tiny sizes, to prove that it works.
+bench-quick:
+	./integration/bench/run.sh -quick
 
 clean:
 	rm -rf bin .run

@@ -1,8 +1,9 @@
 // Bench measures hfmount against what the wire and the disk can do, in one
-// run on one machine, and prints ratios. The Hub runs in this process, the
-// mounts and every reader are subprocesses. Raw figures are curl processes
+// run on one machine, and prints ratios beside their bars. The Hub, the mounts
+// and every reader are processes of their own. Raw figures are curl processes
 // with their URLs resolved beforehand, the best of all rounds; everything else
-// is a median. What was read is hashed in a round of its own.
+// is a median. What was read is verified in a round of its own, and a warning
+// in the log of a mount fails its section.
 package main
 
 import (
@@ -21,390 +22,206 @@ import (
 	"hfmount/remote/hubtest"
 )
 
+// repo has the one large file of the cold and warm rows, and others.
 var repo = hub.Repo{Namespace: "bench", Name: "model"}
+
+// bench is one run.
+type bench struct {
+	hfmount, dir string
+	hf, rclone   string // peers, "" if not installed
+	python       string // one that imports duckdb, "" if none does
+	self         string // this program
+	only         []string
+	quick        bool
+	rounds       int
+	gateLimit    time.Duration
+	file         hubtest.Synthetic // what is read cold and warm
+	header       hubtest.Synthetic // what only the start of is read, and random places
+	files        int               // that listings show
+	small        int               // of 4 KiB
+	many         int               // that are only listed, for their memory
+	parquet      int64             // bytes of the Parquet file, about
+	modelSize    int64             // bytes of the safetensors model
+
+	hub      *hubProcess
+	user     *syscall.Credential // an ordinary user, nil for whoever runs this
+	rows     []row
+	section  string // name of the one that runs
+	failures int
+	made     int    // mounts, for names
+	gates    int    // quiet gates passed
+	noisy    int    // of these, on a machine that was not quiet
+	indexURL string // of what rclone mounts
+	cleanup  []func()
+}
+
+// sections in the order of the table. Each prepares what it needs.
+var sections = []struct {
+	name, what string
+	do         func(*bench) error
+}{
+	{"shaped", "cold sequential, 30 ms and 100 MB/s a connection", (*bench).shaped},
+	{"far", "cold sequential, 100 ms and 50 MB/s a connection", (*bench).far},
+	{"unshaped", "cold sequential, unshaped", (*bench).unshaped},
+	{"first", "first byte after open", (*bench).firstByte},
+	{"eight", "8 files at once", (*bench).eight},
+	{"warm", "a complete file, second open and after a remount", (*bench).warm},
+	{"user", "the same as an ordinary user", (*bench).ordinary},
+	{"header", "the header of 10 GB", (*bench).headerBytes},
+	{"random", "random reads, cold", (*bench).random},
+	{"names", "a directory of many entries", (*bench).names},
+	{"find", "a tree of many files: cold, again, remounted, offline", (*bench).find},
+	{"small", "small files", (*bench).smallFiles},
+	{"write", "writing, against local disk", (*bench).write},
+	{"commit", "a commit of many files, against hf upload", (*bench).commit},
+}
 
 func main() {
 	var b bench
-	var out, work string
-	var mib, files int
+	var out, work, only string
+	var mib int
+	var quotas bool
 	flag.StringVar(&b.hfmount, "hfmount", "hfmount", "the `program` to measure")
 	flag.StringVar(&b.dir, "dir", os.TempDir(), "a `directory` on a real disk for caches")
-	flag.StringVar(&out, "o", "", "also write the table to `file`")
-	flag.IntVar(&b.rounds, "n", 5, "rounds of each measurement")
-	flag.IntVar(&mib, "mib", 1024, "`size` of the file that is read cold, in MiB")
-	flag.IntVar(&files, "files", 100_000, "`number` of files that find walks, 100 a folder")
-	flag.StringVar(&b.only, "only", "", "measure only rows whose section is `name`: shaped, unshaped, warm, header, find, write, commit")
+	flag.StringVar(&b.hf, "hf", found("hf"), "the official `client`, to compare with")
+	flag.StringVar(&b.rclone, "rclone", found("rclone"), "`rclone`, to compare with")
+	flag.StringVar(&b.python, "python", "", "a `python` that has duckdb")
+	flag.StringVar(&out, "o", "", "also write the table to `file`, between its markers")
+	flag.StringVar(&only, "only", "", "measure only these `sections`, separated by commas; \"list\" names them")
 	flag.StringVar(&work, "work", "", "only do the `work` of that name in -dir, as a subprocess")
+	flag.IntVar(&b.rounds, "n", 5, "rounds of each measurement")
+	flag.IntVar(&mib, "mib", 2048, "`size` of the file that is read, in MiB")
+	flag.IntVar(&b.files, "files", 100_000, "`number` of files that are listed")
+	flag.IntVar(&b.small, "small", 20_000, "`number` of files of 4 KiB that are read")
+	flag.IntVar(&b.many, "many", 1_000_000, "`number` of files whose memory is counted")
+	flag.Int64Var(&b.parquet, "parquet", 2_000_000_000, "`bytes` of the Parquet file, about")
+	flag.Int64Var(&b.modelSize, "model", 2<<30, "`bytes` of the safetensors model")
+	flag.DurationVar(&b.gateLimit, "gate", 5*time.Second, "longest wait for a quiet machine before a sample")
+	flag.BoolVar(&b.quick, "quick", false, "one round with tiny sizes, to prove that everything runs")
+	flag.BoolVar(&quotas, "quotas", false, "measure only what the Hub's real quotas allow; takes about six minutes")
 	flag.Parse()
 	if work != "" {
-		if err := works[work](b.dir); err != nil {
+		if err := runWork(work, b.dir, flag.Args()); err != nil {
 			fmt.Fprintln(os.Stderr, "bench:", err)
 			os.Exit(1)
 		}
 		return
 	}
+	if only == "list" {
+		for _, s := range sections {
+			fmt.Printf("%-10s %s\n", s.name, s.what)
+		}
+		return
+	}
+	b.header = hubtest.Synthetic{Size: 10_000_000_000, Seed: 2}
+	if b.quick {
+		b.rounds, mib, b.files, b.small, b.many = 1, 64, 3000, 400, 5000
+		b.parquet, b.modelSize, b.header.Size, b.gateLimit = 30_000_000, 64<<20, 1_000_000_000, 200*time.Millisecond
+	}
 	b.file = hubtest.Synthetic{Size: int64(mib) << 20, Seed: 1}
-	b.files = files
-	if err := b.run(); err != nil {
+	if only != "" {
+		b.only = strings.Split(only, ",")
+	}
+	if err := b.run(quotas); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
-	table := b.table()
-	fmt.Print(table)
+	fmt.Print(b.table())
 	if out != "" {
-		if err := os.WriteFile(out, []byte(table), 0o644); err != nil {
+		if err := b.publish(out); err != nil {
 			fmt.Fprintln(os.Stderr, "bench:", err)
 			os.Exit(1)
 		}
 	}
+	if b.failures > 0 {
+		os.Exit(1)
+	}
 }
 
-// bench is one run.
-type bench struct {
-	hfmount, dir, only string
-	rounds, files      int
-	file               hubtest.Synthetic
-
-	hub  *hubtest.Hub
-	srv  *hubtest.Server
-	rows []row
-	made int // mounts, for names
+func found(program string) string {
+	path, _ := exec.LookPath(program)
+	return path
 }
 
-// row is one line of the table.
-type row struct{ section, what, value, ratio, note string }
-
-func (b *bench) run() error {
-	h, err := hubtest.New(hubtest.Options{URLTTL: 24 * time.Hour})
-	if err != nil {
+func (b *bench) run(quotas bool) (err error) {
+	for _, name := range b.only {
+		if !slices.ContainsFunc(sections, func(s struct {
+			name, what string
+			do         func(*bench) error
+		}) bool {
+			return s.name == name
+		}) {
+			return fmt.Errorf("there is no section %q; -only list names them", name)
+		}
+	}
+	if b.self, err = os.Executable(); err != nil {
 		return err
 	}
-	defer h.Close()
-	b.hub = h
-	if b.srv, err = h.Listen("127.0.0.1:0", "127.0.0.1:0"); err != nil {
+	if b.dir, err = filepath.Abs(b.dir); err != nil {
 		return err
 	}
-	defer b.srv.Close()
-	if err := h.CreateRepo(repo, hubtest.RepoOptions{}); err != nil {
+	defer func() {
+		for _, f := range slices.Backward(b.cleanup) {
+			f()
+		}
+	}()
+	if quotas && false {
+		return nil
+	}
+	if b.hub, err = b.startHub(HubArgs{}); err != nil {
 		return err
 	}
-	_, err = h.CommitSynthetic(repo, "main", "files", map[string]hubtest.Synthetic{
-		"w.bin": b.file, "10g.bin": {Size: 10_000_000_000, Seed: 2},
-	})
-	if err != nil {
-		return err
-	}
-	for _, s := range []struct {
-		name string
-		do   func() error
-	}{
-		{"shaped", b.shaped}, {"unshaped", b.unshaped}, {"warm", b.warm}, {"header", b.header}, {"find", b.find},
-		{"write", b.write}, {"commit", b.commit},
-	} {
-		if b.only != "" && b.only != s.name {
+	for _, s := range sections {
+		if len(b.only) > 0 && !slices.Contains(b.only, s.name) {
 			continue
 		}
-		fmt.Fprintln(os.Stderr, "bench:", s.name)
-		if err := s.do(); err != nil {
-			return fmt.Errorf("%s: %w", s.name, err)
-		}
+		b.measureSection(s.name, s.what, s.do)
 	}
 	return nil
 }
 
-func (b *bench) add(section, what, value, ratio, note string) {
-	b.rows = append(b.rows, row{section, what, value, ratio, note})
+// measureSection runs one section. Its failure is a row, and does not keep the
+// others from being measured.
+func (b *bench) measureSection(name, what string, do func(*bench) error) {
+	begin := time.Now()
+	b.section = what
+	b.hub.forget()
+	if err := do(b); err != nil {
+		b.failures++
+		b.put(row{what: "failed", note: strings.ReplaceAll(err.Error(), "\n", " ")})
+		fmt.Fprintf(os.Stderr, "bench: %s: %v\n", name, err)
+	}
+	if err := b.hub.Shape(0, 0); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		b.failures++
+	}
+	b.put(row{what: "requests, all rounds", value: b.hub.requests()})
+	fmt.Fprintf(os.Stderr, "bench: %s took %s\n", name, time.Since(begin).Round(time.Second))
 }
 
-// shaped and unshaped compare cold sequential reads with raw transfers.
-func (b *bench) shaped() error {
-	b.hub.Shape(30*time.Millisecond, 100_000_000)
-	defer b.hub.Shape(0, 0)
-	return b.cold("cold sequential read, 30 ms and 100 MB/s a connection")
+// publishFiles puts the files of the cold and warm rows on the Hub, once.
+func (b *bench) publishFiles(files map[string]hubtest.Synthetic) error {
+	if err := b.hub.ensureRepo(repo); err != nil {
+		return err
+	}
+	missing := map[string]hubtest.Synthetic{}
+	for name, f := range files {
+		if !b.hub.has[name] {
+			missing[name] = f
+			b.hub.has[name] = true
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	_, err := b.hub.CommitSynthetic(repo, "main", "files", missing)
+	return err
 }
 
-func (b *bench) unshaped() error { return b.cold("cold sequential read, unshaped") }
-
-// cold measures rounds in turn, so that a slow moment of the machine falls on
-// all of them alike.
-func (b *bench) cold(section string) error {
-	url, err := b.signedURL("w.bin")
-	if err != nil {
-		return err
-	}
-	rclone, _ := exec.LookPath("rclone")
-	var single, parallel, disk, memory, peer []time.Duration
-	measure := func(to *[]time.Duration, f func() (time.Duration, error)) error {
-		d, err := f()
-		if err == nil {
-			*to = append(*to, d)
-		}
-		return err
-	}
-	for range b.rounds {
-		err := errors.Join(
-			measure(&parallel, func() (time.Duration, error) { return b.curl(url, 16) }),
-			measure(&disk, func() (time.Duration, error) { return b.coldRead(false) }),
-			measure(&memory, func() (time.Duration, error) { return b.coldRead(false, "--cache-size", "0") }),
-			measure(&single, func() (time.Duration, error) { return b.curl(url, 1) }),
-		)
-		if err == nil && rclone != "" {
-			err = measure(&peer, func() (time.Duration, error) { return b.rclone(rclone) })
-		}
-		if err != nil {
-			return err
-		}
-	}
-	if _, err := b.coldRead(true); err != nil {
-		return err
-	}
-	raw, one := slices.Min(parallel), slices.Min(single)
-	b.add(section, "raw, 16 connections (curl, best)", b.rate(raw), "1", "")
-	b.add(section, "raw, one connection (curl, best)", b.rate(one), ratio(raw, one), "")
-	for _, r := range []struct {
-		what  string
-		times []time.Duration
-	}{{"hfmount, cold, defaults", disk}, {"hfmount, cold, --cache-size 0", memory}} {
-		d := median(r.times)
-		b.add(section, r.what, b.rate(d), ratio(raw, d), fmt.Sprintf("%.1fx one connection", one.Seconds()/d.Seconds()))
-	}
-	if len(peer) > 0 {
-		d := median(peer)
-		b.add(section, "rclone mount, defaults", b.rate(d), ratio(raw, d), fmt.Sprintf("hfmount is %.1fx", d.Seconds()/median(disk).Seconds()))
-	} else {
-		b.add(section, "rclone mount", "not installed", "", "")
+// errAll joins what a row's steps return, and wraps it with the row's name.
+func errAll(what string, errs ...error) error {
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
 	}
 	return nil
-}
-
-// coldRead mounts with an empty cache and reads the file front to back.
-func (b *bench) coldRead(verify bool, flags ...string) (time.Duration, error) {
-	m, err := b.mount(flags...)
-	if err != nil {
-		return 0, err
-	}
-	d, err := b.read(m.path("w.bin"), verify)
-	return d, errors.Join(err, m.close())
-}
-
-// read times dd, or checks the content's hash.
-func (b *bench) read(path string, verify bool) (time.Duration, error) {
-	if verify {
-		out, err := exec.Command("sha256sum", path).Output()
-		if err == nil && !strings.HasPrefix(string(out), b.file.SHA256()) {
-			err = fmt.Errorf("%s has other content", path)
-		}
-		return 0, err
-	}
-	return timed("dd", "if="+path, "of=/dev/null", "bs=1M", "status=none")
-}
-
-// warm compares a complete file, opened again and after a remount, with the
-// same bytes on local disk in the page cache.
-func (b *bench) warm() error {
-	native := filepath.Join(b.dir, "native.bin")
-	defer os.Remove(native)
-	m, err := b.mount()
-	if err != nil {
-		return err
-	}
-	defer func() { m.close() }()
-	if _, err := b.read(m.path("w.bin"), true); err != nil {
-		return err
-	}
-	if _, err := timed("cp", m.path("w.bin"), native); err != nil {
-		return err
-	}
-	var local, again, remounted []time.Duration
-	var requests, cdn int64
-	for range b.rounds {
-		if _, err := b.read(native, false); err != nil { // into the page cache
-			return err
-		}
-		d, err := b.read(native, false)
-		if err != nil {
-			return err
-		}
-		local = append(local, d)
-		if _, err := b.read(m.path("w.bin"), false); err != nil {
-			return err
-		}
-		if d, err = b.read(m.path("w.bin"), false); err != nil {
-			return err
-		}
-		again = append(again, d)
-		b.hub.ResetStats()
-		if m, err = m.remount(); err != nil {
-			return err
-		}
-		if d, err = b.read(m.path("w.bin"), false); err != nil {
-			return err
-		}
-		remounted = append(remounted, d)
-		s := b.hub.Stats()
-		requests, cdn = max(requests, s.Total), max(cdn, s.Quota["cdn"]+s.Quota["resolvers"])
-	}
-	if _, err := b.read(m.path("w.bin"), true); err != nil {
-		return err
-	}
-	n := median(local)
-	b.add("complete file", "native, page cache", b.rate(n), "1", "")
-	b.add("complete file", "hfmount, second open", b.rate(median(again)), ratio(n, median(again)), "")
-	b.add("complete file", "hfmount, first open after a remount", b.rate(median(remounted)), ratio(n, median(remounted)),
-		fmt.Sprintf("%d requests, %d for content", requests, cdn))
-	return nil
-}
-
-// header counts what the first 100 KB of a 10 GB file cost.
-func (b *bench) header() error {
-	b.hub.Shape(30*time.Millisecond, 100_000_000)
-	defer b.hub.Shape(0, 0)
-	var times []time.Duration
-	var stats hubtest.Stats
-	for range b.rounds {
-		m, err := b.mount()
-		if err != nil {
-			return err
-		}
-		if _, err := os.Stat(m.path("10g.bin")); err != nil {
-			return err
-		}
-		b.hub.ResetStats()
-		d, err := timed("dd", "if="+m.path("10g.bin"), "of=/dev/null", "bs=100000", "count=1", "status=none")
-		if err != nil {
-			return err
-		}
-		times = append(times, d)
-		time.Sleep(500 * time.Millisecond) // what is read ahead counts
-		stats = b.hub.Stats()
-		if err := m.close(); err != nil {
-			return err
-		}
-	}
-	b.add("header of 10 GB", "first 100 KB, shaped", median(times).Round(time.Millisecond).String(), "",
-		fmt.Sprintf("%.2f MB fetched; requests: api %d, resolvers %d, cdn %d", float64(stats.BytesSent)/1e6,
-			stats.Quota["api"], stats.Quota["resolvers"], stats.Quota["cdn"]))
-	return nil
-}
-
-// find walks many files: cold, again, after a remount; and natively.
-func (b *bench) find() error {
-	many := hub.Repo{Namespace: "bench", Name: "many"}
-	if err := b.hub.CreateRepo(many, hubtest.RepoOptions{}); err != nil {
-		return err
-	}
-	local := filepath.Join(b.dir, "many")
-	defer os.RemoveAll(local)
-	files := make(map[string][]byte, b.files)
-	for i := range b.files {
-		name := fmt.Sprintf("d%04d/f%02d", i/100, i%100)
-		files[name] = []byte(name)
-		p := filepath.Join(local, name)
-		if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
-			return err
-		}
-		if err := os.WriteFile(p, files[name], 0o644); err != nil {
-			return err
-		}
-	}
-	if _, err := b.hub.Commit(many, "main", "many files", files); err != nil {
-		return err
-	}
-	walk := func(dir string) (time.Duration, error) {
-		begin := time.Now()
-		out, err := exec.Command("find", dir, "-type", "f", "-size", "-2").Output()
-		d := time.Since(begin)
-		if n := strings.Count(string(out), "\n"); err == nil && n < b.files {
-			err = fmt.Errorf("find shows %d of %d files", n, b.files)
-		}
-		return d, err
-	}
-	var native, cold, again, remounted []time.Duration
-	var api, apiAgain int64
-	for range b.rounds {
-		if _, err := walk(local); err != nil {
-			return err
-		}
-		d, err := walk(local)
-		if err != nil {
-			return err
-		}
-		native = append(native, d)
-		b.hub.ResetStats()
-		m, err := b.mountRepo(many)
-		if err != nil {
-			return err
-		}
-		for _, to := range []*[]time.Duration{&cold, &again} {
-			if d, err = walk(m.dir); err != nil {
-				return errors.Join(err, m.close())
-			}
-			*to = append(*to, d)
-			if to == &cold {
-				api = b.hub.Stats().Quota["api"]
-				b.hub.ResetStats()
-			}
-		}
-		apiAgain = b.hub.Stats().Quota["api"]
-		if m, err = m.remount(); err != nil {
-			return err
-		}
-		if d, err = walk(m.dir); err != nil {
-			return errors.Join(err, m.close())
-		}
-		remounted = append(remounted, d)
-		if err := m.close(); err != nil {
-			return err
-		}
-	}
-	section, n := fmt.Sprintf("find -size over %d files", b.files), median(native)
-	b.add(section, "native, warm", seconds(n), "1", "")
-	b.add(section, "hfmount, cold", seconds(median(cold)), ratio(n, median(cold)), fmt.Sprintf("%d API requests, the mount's included", api))
-	b.add(section, "hfmount, again", seconds(median(again)), ratio(n, median(again)), fmt.Sprintf("%d API requests", apiAgain))
-	b.add(section, "hfmount, after a remount", seconds(median(remounted)), ratio(n, median(remounted)), "")
-	return nil
-}
-
-// table renders the rows as Markdown.
-func (b *bench) table() string {
-	var s strings.Builder
-	commit, _ := exec.Command("git", "rev-parse", "--short", "HEAD").Output()
-	var kernel syscall.Utsname
-	syscall.Uname(&kernel)
-	fmt.Fprintf(&s, "# Benchmarks\n\nMade by `make bench` at commit %s: %d rounds, %d MiB, kernel %s, user id %d. Raw figures are the best round, the others medians;\nratios are speed against the first line of each section. The content was verified and the logs of the mounts were empty of warnings.\n",
-		strings.TrimSpace(string(commit)), b.rounds, b.file.Size>>20, chars(kernel.Release[:]), os.Getuid())
-	section := ""
-	for _, r := range b.rows {
-		if r.section != section {
-			section = r.section
-			fmt.Fprintf(&s, "\n## %s\n\n| | measured | ratio | |\n|---|--:|--:|---|\n", section)
-		}
-		fmt.Fprintf(&s, "| %s | %s | %s | %s |\n", r.what, r.value, r.ratio, r.note)
-	}
-	return s.String()
-}
-
-func chars(c []int8) string {
-	var s strings.Builder
-	for _, b := range c {
-		if b == 0 {
-			break
-		}
-		s.WriteByte(byte(b))
-	}
-	return s.String()
-}
-
-func (b *bench) rate(d time.Duration) string {
-	return fmt.Sprintf("%.0f MB/s", float64(b.file.Size)/1e6/d.Seconds())
-}
-
-func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }
-
-// ratio is how fast d is, where base is 1.
-func ratio(base, d time.Duration) string { return fmt.Sprintf("%.2f", base.Seconds()/d.Seconds()) }
-
-func median(d []time.Duration) time.Duration {
-	s := slices.Sorted(slices.Values(d))
-	return s[len(s)/2]
 }

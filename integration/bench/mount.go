@@ -1,17 +1,13 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
-	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"time"
 
 	"hfmount/remote/hub"
@@ -19,7 +15,9 @@ import (
 
 // mounted is one mount with directories of its own.
 type mounted struct {
+	reader
 	b         *bench
+	hub       *hubProcess
 	repo      hub.Repo
 	token     string
 	home, dir string
@@ -35,53 +33,118 @@ func (b *bench) mountRepo(r hub.Repo, flags ...string) (*mounted, error) {
 
 // mountAs mounts with an account's token, which may write.
 func (b *bench) mountAs(token string, r hub.Repo, flags ...string) (*mounted, error) {
+	m, err := b.prepare(reader{}, b.hub, r, flags...)
+	if err != nil {
+		return nil, err
+	}
+	m.token = token
+	return m, m.start()
+}
+
+// prepare makes the directories of a mount with an empty cache, for the
+// account that is to mount.
+func (b *bench) prepare(who reader, h *hubProcess, r hub.Repo, flags ...string) (*mounted, error) {
 	b.made++
 	home := filepath.Join(b.dir, fmt.Sprint(b.made))
-	m := &mounted{b: b, repo: r, token: token, home: home, dir: home + "/mnt", flags: flags}
+	m := &mounted{reader: who, b: b, hub: h, repo: r, home: home, dir: home + "/mnt", flags: flags}
 	for _, d := range []string{home + "/run", m.dir} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			return nil, err
 		}
 	}
-	return m, m.start()
+	if who.cred != nil {
+		for _, d := range []string{home, home + "/run", m.dir} {
+			if err := os.Chown(d, int(who.cred.Uid), int(who.cred.Gid)); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return m, nil
 }
 
-func (m *mounted) start() error {
+func (m *mounted) start(flags ...string) error {
 	args := append([]string{"mount", "--log-file", m.home + "/log"}, m.flags...)
+	args = append(args, flags...)
 	return m.hfmount(append(args, m.repo.String(), m.dir)...)
 }
 
 func (m *mounted) hfmount(args ...string) error {
-	cmd := exec.Command(m.b.hfmount, args...)
-	cmd.Env = append(os.Environ(), "HF_ENDPOINT="+m.b.srv.URL, "HF_HOME="+m.home, "XDG_RUNTIME_DIR="+m.home+"/run", "HF_TOKEN="+m.token)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("hfmount %s: %w: %s", args[0], err, out)
+	_, err := m.output(args...)
+	return err
+}
+
+func (m *mounted) output(args ...string) ([]byte, error) {
+	cmd := m.command(m.b.hfmount, args...)
+	cmd.Env = append(os.Environ(), "HF_ENDPOINT="+m.hub.URL, "HF_HOME="+m.home, "HOME="+m.home, "XDG_RUNTIME_DIR="+m.home+"/run", "HF_TOKEN="+m.token)
+	var errs strings.Builder
+	cmd.Stderr = &errs
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("hfmount %s: %w: %s", args[0], err, errs.String())
 	}
-	return nil
+	return out, nil
 }
 
 func (m *mounted) path(name string) string { return filepath.Join(m.dir, name) }
 
-// remount unmounts and mounts again with the same cache.
-func (m *mounted) remount() (*mounted, error) {
-	if err := m.hfmount("unmount", m.dir); err != nil {
-		return m, err
+// status is what is used of `hfmount status --json`.
+type status struct {
+	PID          int                    `json:"pid"`
+	Online       bool                   `json:"online"`
+	Passthrough  bool                   `json:"passthrough"`
+	BytesFetched uint64                 `json:"bytes_fetched"`
+	LastError    *struct{ Text string } `json:"last_error"`
+	Raw          string                 `json:"-"`
+}
+
+func (m *mounted) status() (s status, err error) {
+	out, err := m.output("status", "--json", m.dir)
+	if err != nil {
+		return s, err
 	}
-	return m, m.start()
+	all := []status{}
+	if err := json.Unmarshal(out, &all); err != nil {
+		return s, err
+	}
+	if len(all) != 1 {
+		return s, fmt.Errorf("status shows %d mounts", len(all))
+	}
+	all[0].Raw = string(out)
+	return all[0], nil
+}
+
+func (m *mounted) unmount() error { return m.hfmount("unmount", m.dir) }
+
+// remount unmounts and mounts again with the same cache.
+func (m *mounted) remount(flags ...string) error {
+	if err := m.unmount(); err != nil {
+		return err
+	}
+	return m.start(flags...)
 }
 
 var warning = regexp.MustCompile(`(?i)level=(warn|error)|panic`)
 
 // close unmounts, drops the cache, and fails if the log has a warning.
 func (m *mounted) close() error {
-	if err := m.hfmount("unmount", m.dir); err != nil {
+	if err := m.unmount(); err != nil {
 		return err
 	}
 	log, err := os.ReadFile(m.home + "/log")
 	if err == nil && warning.Match(log) {
-		err = fmt.Errorf("the mount's log has warnings:\n%s", log)
+		err = fmt.Errorf("the mount's log has warnings:\n%s", firstWarnings(string(log)))
 	}
 	return errors.Join(err, os.RemoveAll(m.home))
+}
+
+func firstWarnings(log string) string {
+	var lines []string
+	for line := range strings.Lines(log) {
+		if warning.MatchString(line) && len(lines) < 3 {
+			lines = append(lines, strings.TrimSpace(line))
+		}
+	}
+	return strings.Join(lines, "\n")
 }
 
 // abandon drops what was written, and closes.
@@ -92,88 +155,14 @@ func (m *mounted) abandon() error {
 	return m.close()
 }
 
-// signedURL resolves a file to its place on the CDN.
-func (b *bench) signedURL(name string) (string, error) {
-	client := &http.Client{CheckRedirect: func(r *http.Request, _ []*http.Request) error {
-		if "http://"+r.URL.Host == b.srv.CDNURL {
-			return http.ErrUseLastResponse
-		}
-		return nil
-	}}
-	resp, err := client.Get(b.srv.URL + "/" + repo.String() + "/resolve/main/" + name)
+// fresh mounts with an empty cache, does f after the machine has come to
+// rest, and closes.
+func (b *bench) fresh(r hub.Repo, flags []string, f func(m *mounted) (time.Duration, error)) (time.Duration, error) {
+	m, err := b.mountRepo(r, flags...)
 	if err != nil {
-		return "", err
-	}
-	defer resp.Body.Close()
-	io.Copy(io.Discard, resp.Body)
-	url := resp.Header.Get("Location")
-	if !strings.HasPrefix(url, b.srv.CDNURL) {
-		return "", fmt.Errorf("resolve answered %s with Location %q", resp.Status, url)
-	}
-	return url, nil
-}
-
-// curl fetches the file over n connections: a process for each equal share.
-func (b *bench) curl(url string, n int) (time.Duration, error) {
-	if n == 1 {
-		return timed("curl", "-sSf", "-o", "/dev/null", url)
-	}
-	share := (b.file.Size + int64(n) - 1) / int64(n)
-	errs := make([]error, n)
-	var wg sync.WaitGroup
-	begin := time.Now()
-	for i := range n {
-		wg.Go(func() {
-			from := int64(i) * share
-			to := min(from+share, b.file.Size) - 1
-			_, errs[i] = timed("curl", "-sSf", "-o", "/dev/null", "-r", fmt.Sprintf("%d-%d", from, to), url)
-		})
-	}
-	wg.Wait()
-	return time.Since(begin), errors.Join(errs...)
-}
-
-// rclone reads the file through rclone mount of the same Hub: a page that
-// lists it, and redirects to its resolve URL.
-func (b *bench) rclone(program string) (time.Duration, error) {
-	index := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/" {
-			fmt.Fprint(w, `<html><body><a href="w.bin">w.bin</a></body></html>`)
-			return
-		}
-		http.Redirect(w, r, b.srv.URL+"/"+repo.String()+"/resolve/main"+r.URL.Path, http.StatusFound)
-	}))
-	defer index.Close()
-	b.made++
-	dir := filepath.Join(b.dir, fmt.Sprintf("rclone%d", b.made))
-	if err := os.MkdirAll(dir+"/mnt", 0o755); err != nil {
 		return 0, err
 	}
-	defer os.RemoveAll(dir)
-	cmd := exec.Command(program, "mount", ":http:", dir+"/mnt", "--http-url", index.URL+"/", "--read-only",
-		"--vfs-cache-mode", "full", "--cache-dir", dir+"/cache", "--config", os.DevNull)
-	if err := cmd.Start(); err != nil {
-		return 0, err
-	}
-	defer func() {
-		exec.Command("fusermount3", "-u", dir+"/mnt").Run()
-		cmd.Wait()
-	}()
-	file := dir + "/mnt/w.bin"
-	for range 200 {
-		if info, err := os.Stat(file); err == nil && info.Size() == b.file.Size {
-			return b.read(file, false)
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	return 0, errors.New("rclone mount never showed the file")
-}
-
-// timed runs a program and says how long it took.
-func timed(name string, args ...string) (time.Duration, error) {
-	begin := time.Now()
-	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
-		return 0, fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, out)
-	}
-	return time.Since(begin), nil
+	b.gate()
+	d, err := f(m)
+	return d, errors.Join(err, m.close())
 }
