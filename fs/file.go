@@ -106,7 +106,7 @@ func (f *File) Open(ctx context.Context) (*Handle, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Handle{f: c}, nil
+	return &Handle{f: c, first: firstRead{a: f.a, h: f.held}}, nil
 }
 
 // openHeld opens bytes that the Hub has. num is the inode that shows them.
@@ -137,6 +137,8 @@ func (v *view) openPlace(p *place) (*blockcache.File, error) {
 type Handle struct {
 	f *blockcache.File // in a view that is only read
 	w *opened          // in a writable one
+
+	first firstRead // of f
 }
 
 // ReadAt reads like blockcache.File.ReadAt.
@@ -144,6 +146,7 @@ func (h *Handle) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 	if h.w != nil {
 		return h.w.readAt(ctx, p, off)
 	}
+	h.first.note()
 	return h.f.ReadAt(ctx, p, off)
 }
 
@@ -153,6 +156,7 @@ func (h *Handle) View(ctx context.Context, off int64, n int) (*blockcache.View, 
 	if h.w != nil {
 		return h.w.view(ctx, off, n)
 	}
+	h.first.note()
 	return h.f.View(ctx, off, n)
 }
 

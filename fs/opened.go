@@ -32,6 +32,7 @@ type bytesAt struct {
 	cache *blockcache.File
 	local *writeback.Handle
 	file  *writeback.File // behind local
+	first firstRead       // of cache
 	users int             // guarded by opened.mu; the handle itself is one
 }
 
@@ -124,6 +125,7 @@ func (h *opened) renewLocked() error {
 			b.local, err = local.Open(opening(h.flags))
 		case held != nil:
 			b.cache, err = k.o.v.openHeld(held, h.num)
+			b.first.a, b.first.h = k.o.first(), held
 		default:
 			err = iofs.ErrNotExist
 		}
@@ -217,6 +219,7 @@ func (h *opened) readAt(ctx context.Context, p []byte, off int64) (int, error) {
 	if b.local != nil {
 		return b.local.ReadAt(ctx, p, off)
 	}
+	b.first.note()
 	return b.cache.ReadAt(ctx, p, off)
 }
 
@@ -229,6 +232,7 @@ func (h *opened) view(ctx context.Context, off int64, n int) (*blockcache.View, 
 	if b.local != nil {
 		return nil, ErrLocal
 	}
+	b.first.note()
 	return b.cache.View(ctx, off, n)
 }
 

@@ -64,6 +64,7 @@ type Tree struct {
 	views map[hub.Ref]*view // with the revision spelt out
 
 	hubs     hubs
+	ahead    *ahead // nil without anything to fetch
 	notes    notes
 	contents contents
 }
@@ -104,6 +105,7 @@ func New(o Options) (*Tree, error) {
 		t.memo.close()
 		return nil, err
 	}
+	t.ahead = aheadOf(t)
 	t.sp.start(t.deliver)
 	if t.refresh > 0 && !t.offline {
 		t.sp.start(t.watch)
