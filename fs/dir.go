@@ -105,12 +105,6 @@ type DirEntry struct {
 	Mode iofs.FileMode // type bits
 }
 
-// ReadDir lists the directory, sorted by name. version changes exactly when
-// the list of names may have changed. The slice is shared: do not modify it.
-func (d *Dir) ReadDir(ctx context.Context) (entries []DirEntry, version uint64, err error) {
-	return d.kind.list(ctx)
-}
-
 // repoDir is a directory of a repository.
 type repoDir struct {
 	a    *anchor
@@ -185,25 +179,15 @@ func (d *repoDir) lookup(ctx context.Context, name string) (node Node, err error
 }
 
 func (d *repoDir) list(ctx context.Context) (entries []DirEntry, version uint64, err error) {
-	if d.spot != nil {
-		return d.listMerged(ctx)
-	}
+	return d.listMerged(ctx) // Dir.Listing asks shown where nothing is merged
+}
+
+// shown is the present listing of a directory of a view that is only read.
+func (d *repoDir) shown(ctx context.Context) (l *listing, err error) {
 	d.a.track(d.path)
 	err = d.a.view.afresh(ctx, func(st *state) error {
-		l, err := st.listing(ctx, d.path)
-		if err != nil {
-			return err
-		}
-		version = l.version
-		entries = make([]DirEntry, len(l.items))
-		for i := range l.items {
-			e := DirEntry{Name: l.items[i].name, Ino: d.a.childIno(d.path, l, i)}
-			if l.items[i].kind == hub.Directory {
-				e.Mode = iofs.ModeDir
-			}
-			entries[i] = e
-		}
-		return nil
+		l, err = st.listing(ctx, d.path)
+		return err
 	})
-	return entries, version, err
+	return l, err
 }

@@ -17,8 +17,9 @@ type bridge struct {
 // openReply is what a handler wants in the answer to OPEN, CREATE, TMPFILE or
 // OPENDIR.
 type openReply struct {
-	backing   int32 // the id of the file to read natively, 0 for none
-	dropCache bool  // cache from now on, but drop what is cached
+	backing   int32    // the id of the file to read natively, 0 for none
+	dropCache bool     // cache from now on, but drop what is cached
+	dir       *dirNode // whom the request is for, where OPENDIR is not implemented
 }
 
 // Lookup makes a miss that has a lifetime into an entry without a node, which
@@ -65,6 +66,9 @@ func (r *openReply) fill(st fuse.Status, out *fuse.OpenOut) {
 }
 
 func (b *bridge) OpenDir(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
+	if b.s.noOpendir {
+		return fuse.ENOSYS // and the kernel never asks again
+	}
 	var reply openReply
 	defer b.s.expect(cancel, &reply)()
 	st := b.RawFileSystem.OpenDir(cancel, in, out)

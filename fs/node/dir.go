@@ -22,9 +22,12 @@ type dirNode struct {
 
 	changes atomic.Uint64 // that were made through this inode
 
+	reading  atomic.Int32 // requests for names that are not answered yet
+	readLast atomic.Int64 // when the last one was, in nanoseconds since 1970
+
 	mu      sync.Mutex
-	opened  bool   // guarded by mu
-	version uint64 // of the listing that was last given out; guarded by mu
+	gen     uint32 // the number of the listing that was last given out, 0 for none; guarded by mu
+	version uint64 // of that listing; guarded by mu
 }
 
 func newDirNode(s *Server, d *fs.Dir) *dirNode {
@@ -70,6 +73,14 @@ func (d *dirNode) Getattr(ctx context.Context, _ gofs.FileHandle, out *fuse.Attr
 // the listing and serve later handles from it; it is told to drop what it
 // keeps when the version is another than at the last OPENDIR.
 func (d *dirNode) OpendirHandle(ctx context.Context, _ uint32) (gofs.FileHandle, uint32, syscall.Errno) {
+	reply := d.s.reply(ctx)
+	if d.s.noOpendir {
+		// The bridge wants to know whom a request is for, see bridge.readDir.
+		if reply != nil {
+			reply.dir = d
+		}
+		return nil, 0, syscall.ENOSYS
+	}
 	d.s.live.add(d)
 	r := d.s.begin(ctx)
 	defer r.finish()
@@ -78,17 +89,27 @@ func (d *dirNode) OpendirHandle(ctx context.Context, _ uint32) (gofs.FileHandle,
 	if err != nil {
 		return nil, 0, d.s.fail(r, "opendir", "", err)
 	}
-	if h.changes != 0 {
-		// Offsets are places in one listing. Where names come and go, the kernel
-		// must not go on in ours from a place in one that it kept of another.
-		return h, 0, 0
-	}
-	if reply := d.s.reply(ctx); reply != nil {
+	if reply != nil {
 		reply.dropCache = !same
 	} else if !same {
 		return h, 0, 0
 	}
 	return h, fuse.FOPEN_CACHE_DIR | fuse.FOPEN_KEEP_CACHE, 0
+}
+
+// given numbers a listing that is about to be given out, and reports whether
+// it is the one that was given out before.
+func (d *dirNode) given(l *fs.Listing) (gen uint32, same bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.gen != 0 && d.version == l.Version() {
+		return d.gen, true
+	}
+	if d.gen++; d.gen > maxGen {
+		d.gen = 1
+	}
+	d.version = l.Version()
+	return d.gen, false
 }
 
 func (d *dirNode) Getxattr(ctx context.Context, name string, dest []byte) (uint32, syscall.Errno) {
@@ -103,33 +124,63 @@ func (d *dirNode) Statfs(_ context.Context, out *fuse.StatfsOut) syscall.Errno {
 	return d.s.statfs(out)
 }
 
-func (d *dirNode) OnForget() { d.s.live.remove(d) }
+func (d *dirNode) OnForget() {
+	d.s.live.remove(d)
+	d.s.given.drop(d)
+}
 
-// dirHandle lists one snapshot of a directory. Entry 0 is ".", entry 1 is
-// ".."; the offset of an entry is the number of the one that follows, so that
-// telldir and seekdir work however large the directory is. go-fuse serialises
-// the calls on one handle.
+// dots are the entries before the first name, "." and "..".
+const dots = 2
+
+// An offset is the number of a listing and the number of the entry in it that
+// follows. The kernel looks for the offset of a reader among the entries it
+// keeps: the number of the listing prevents it from going on in the middle of
+// another, where names would be shown twice or not at all. An offset is not
+// negative as a loff_t, and telldir and seekdir work however large a directory
+// is.
+func offsetAt(gen uint32, next int) uint64 { return uint64(gen)<<32 | uint64(uint32(next)) }
+
+func placeOf(off uint64) (gen uint32, next int) { return uint32(off >> 32), int(uint32(off)) }
+
+const maxGen = 1<<31 - 1
+
+// dirent is entry i of a listing.
+func (d *dirNode) dirent(l *fs.Listing, gen uint32, i int) fuse.DirEntry {
+	e := fuse.DirEntry{Off: offsetAt(gen, i+1), Mode: syscall.S_IFDIR}
+	switch i {
+	case 0:
+		e.Name, e.Ino = ".", d.StableAttr().Ino
+	case 1:
+		e.Name, e.Ino = "..", d.StableAttr().Ino
+		if _, parent := d.Parent(); parent != nil {
+			e.Ino = parent.StableAttr().Ino
+		}
+	default:
+		of := l.At(i - dots)
+		e.Name, e.Ino, e.Mode = of.Name, of.Ino, typeBits(of.Mode)
+	}
+	return e
+}
+
+// dirHandle lists one snapshot of a directory. go-fuse serialises the calls on
+// one handle.
 type dirHandle struct {
-	d       *dirNode
-	entries []fs.DirEntry
-	next    int
+	d    *dirNode
+	l    *fs.Listing
+	gen  uint32
+	next int
 
 	changes uint64 // dirNode.changes before the listing
-	version uint64 // of the listing
 }
 
 // list takes the present listing, and reports whether it is the one that was
 // given out before.
 func (h *dirHandle) list(r *request) (same bool, err error) {
 	h.changes = h.d.changes.Load() // before: what changes meanwhile is seen
-	h.entries, h.version, err = h.d.dir.Load().ReadDir(r)
-	if err != nil {
+	if h.l, err = h.d.dir.Load().Listing(r); err != nil {
 		return false, err
 	}
-	h.d.mu.Lock()
-	defer h.d.mu.Unlock()
-	same = h.d.opened && h.d.version == h.version
-	h.d.opened, h.d.version = true, h.version
+	h.gen, same = h.d.given(h.l)
 	return same, nil
 }
 
@@ -142,48 +193,34 @@ func (h *dirHandle) outdated() bool {
 	}
 	h.d.mu.Lock()
 	defer h.d.mu.Unlock()
-	return h.version != h.d.version
+	return h.gen != h.d.gen
 }
 
 func (h *dirHandle) Readdirent(ctx context.Context) (*fuse.DirEntry, syscall.Errno) {
-	const dots = 2
 	if h.next == 0 && h.outdated() {
 		if no := h.relist(ctx); no != 0 {
 			return nil, no
 		}
 	}
-	if h.next >= len(h.entries)+dots {
+	if h.next >= h.l.Len()+dots {
 		return nil, 0
 	}
-	e := fuse.DirEntry{Off: uint64(h.next) + 1, Mode: syscall.S_IFDIR}
-	switch h.next {
-	case 0:
-		e.Name, e.Ino = ".", h.d.StableAttr().Ino
-	case 1:
-		e.Name, e.Ino = "..", h.d.StableAttr().Ino
-		if _, parent := h.d.Parent(); parent != nil {
-			e.Ino = parent.StableAttr().Ino
-		}
-	default:
-		of := &h.entries[h.next-dots]
-		e.Name, e.Ino, e.Mode = of.Name, of.Ino, typeBits(of.Mode)
-	}
+	e := h.d.dirent(h.l, h.gen, h.next)
 	h.next++
 	return &e, 0
 }
 
 // Seekdir goes to the entry with the offset. Going back to the start looks at
-// the directory anew, as rewinddir(3) promises.
+// the directory anew, as rewinddir(3) promises; places in a listing from
+// before that are gone.
 func (h *dirHandle) Seekdir(ctx context.Context, off uint64) syscall.Errno {
 	if off == 0 {
 		if no := h.relist(ctx); no != 0 {
 			return no
 		}
 	}
-	if off > uint64(len(h.entries))+2 {
-		off = uint64(len(h.entries)) + 2
-	}
-	h.next = int(off)
+	_, next := placeOf(off)
+	h.next = min(next, h.l.Len()+dots)
 	return 0
 }
 

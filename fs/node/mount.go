@@ -71,13 +71,17 @@ type Server struct {
 	owner    owner
 	readOnly bool
 	noOpen   bool
-	log      *slog.Logger
+	// noOpendir: the kernel keeps listings until it is told that they changed,
+	// and sends neither OPENDIR nor RELEASEDIR.
+	noOpendir bool
+	log       *slog.Logger
 	complaints
 
 	readAhead int
 	notifier  *notifier
 	live      liveNodes
 	shared    sharedHandles
+	given     givenListings
 	writerDue dueWriters
 	threads   threads
 	replies   sync.Map      // of *openReply, by the request's cancel channel
@@ -116,6 +120,7 @@ func Mount(dir string, tree *fs.Tree, root *fs.Dir, o Options) (*Server, error) 
 		ended:      make(chan struct{}),
 		open:       make(map[*openFile]struct{}),
 		noNative:   "not probed yet",
+		noOpendir:  root.Told(),
 	}
 	top := newDirNode(s, root)
 	opts := s.fuseOptions(o, root)

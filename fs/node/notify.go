@@ -71,6 +71,7 @@ type noticeKind uint8
 const (
 	entryChanged noticeKind = iota
 	dirChanged
+	dirChangedAgain // what a reply on its way may have brought meanwhile
 	contentDropped
 )
 
@@ -137,6 +138,19 @@ func (n *notifier) put(x notice) {
 	case n.wake <- struct{}{}:
 	default:
 	}
+}
+
+// putLater queues x after a while, if the notifier is not closed by then.
+func (n *notifier) putLater(x notice, after time.Duration) {
+	n.ended.Go(func() { // from a notification, so close has not returned
+		timer := time.NewTimer(after)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			n.put(x)
+		case <-n.stop:
+		}
+	})
 }
 
 // take empties the queue.
@@ -262,7 +276,10 @@ func (s *Server) notify(x notice) syscall.Errno {
 	switch x.kind {
 	case entryChanged:
 		return inode.NotifyEntry(x.name)
-	case dirChanged:
+	case dirChanged, dirChangedAgain:
+		if d, ok := n.(*dirNode); ok && x.kind == dirChanged && d.readLately() {
+			s.notifier.putLater(notice{dirChangedAgain, x.ino, ""}, answerPatience)
+		}
 		return inode.NotifyContent(0, 0)
 	}
 	if f, ok := n.(*fileNode); ok && f.busy() {

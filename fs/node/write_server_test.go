@@ -16,13 +16,14 @@ import (
 // requestCount counts some of the kernel's requests.
 type requestCount struct {
 	fuse.RawFileSystem
-	open, create, stale, read, write, getxattr, setattr, flush atomic.Int64
+	open, create, stale, read, write, getxattr, setattr, flush, opendir, readdir, lookup, getattr atomic.Int64
 }
 
 func (c *requestCount) of(what string) int64 {
 	return map[string]*atomic.Int64{
 		"open": &c.open, "create": &c.create, "stale": &c.stale, "read": &c.read, "write": &c.write,
 		"getxattr": &c.getxattr, "setattr": &c.setattr, "flush": &c.flush,
+		"opendir": &c.opendir, "readdir": &c.readdir, "lookup": &c.lookup, "getattr": &c.getattr,
 	}[what].Load()
 }
 
@@ -33,6 +34,31 @@ func (c *requestCount) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.O
 		c.stale.Add(1)
 	}
 	return st
+}
+
+func (c *requestCount) OpenDir(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
+	c.opendir.Add(1)
+	return c.RawFileSystem.OpenDir(cancel, in, out)
+}
+
+func (c *requestCount) ReadDir(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
+	c.readdir.Add(1)
+	return c.RawFileSystem.ReadDir(cancel, in, out)
+}
+
+func (c *requestCount) ReadDirPlus(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
+	c.readdir.Add(1)
+	return c.RawFileSystem.ReadDirPlus(cancel, in, out)
+}
+
+func (c *requestCount) Lookup(cancel <-chan struct{}, h *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
+	c.lookup.Add(1)
+	return c.RawFileSystem.Lookup(cancel, h, name, out)
+}
+
+func (c *requestCount) GetAttr(cancel <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
+	c.getattr.Add(1)
+	return c.RawFileSystem.GetAttr(cancel, in, out)
 }
 
 func (c *requestCount) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
