@@ -76,7 +76,8 @@ type Cache struct {
 	mu       sync.Mutex
 	objects  map[hub.ContentID]*object
 	mem      memory
-	flying   int   // fetches in flight
+	flying   int   // fetches in flight, but for
+	ending   int   // those that have given their place to the next
 	ahead    int64 // bytes pinned for read-ahead
 	streams  int   // cursors that read ahead
 	queued   int64 // bytes that wait for the disk writer

@@ -139,7 +139,7 @@ func (c *Cache) store(j writeJob) error {
 	if ok, err := o.claim(d); err != nil || !ok {
 		return err
 	}
-	sums := chunkSums(b.data, j.chunks)
+	sums := c.blockSums(b, j.chunks)
 	for from, to := range chunkRuns(j.chunks, len(b.data)) {
 		if _, err := d.data.WriteAt(b.data[from:to], b.idx*blockSize+int64(from)); err != nil {
 			return err

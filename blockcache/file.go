@@ -279,18 +279,21 @@ func (f *File) await(ctx context.Context, cur *cursor, pos, to, asked int64, hol
 			if fl.done && (fl.cancelled || errors.Is(err, errReload)) {
 				continue // not a failure; fetch it ourselves
 			}
+			if errors.Is(err, ErrCorrupt) && f.usable() == nil && o.disk.has(idx, uint8(1)<<(ch%perBlock)) {
+				continue // it came after the right bytes had been adopted
+			}
 			return nil, err
 		}
 	}
 }
 
-// wait returns when some of b's chunks in lack have arrived or the flight has
-// ended, with the flight's error if it ended without them. The caller holds
-// the flight. Cache.mu is held, except while waiting.
+// wait returns when the chunks in lack that the flight is to bring to b have
+// arrived or it has ended, with its error if it ended without any of them. The
+// caller holds the flight. Cache.mu is held, except while waiting.
 func (fl *flight) wait(ctx context.Context, b *block, lack uint8) error {
 	c := fl.o.c
 	c.mem.pin(b) // so that what arrives is still there when we look
-	ch := b.changed()
+	ch := b.awaits(lack & fl.chunks(b.idx))
 	c.mu.Unlock()
 	var err error
 	select {

@@ -28,6 +28,7 @@ type flight struct {
 	// Guarded by Cache.mu.
 	refs      int
 	cursor    *cursor // holds one of refs
+	ending    bool    // counted in Cache.ending, not in Cache.flying
 	cancelled bool
 	done      bool
 	err       error
@@ -92,6 +93,16 @@ func (o *object) fetch(f *File, off, end int64, urgent, over bool) *flight {
 	return fl
 }
 
+// chunks returns those of block idx that the flight is to bring.
+func (fl *flight) chunks(idx int64) uint8 {
+	base := idx * blockSize
+	from, to := max(fl.off-base, 0), min(fl.end-base, blockSize)
+	if from >= to {
+		return 0
+	}
+	return chunkMask(int(from), int(to))
+}
+
 func (fl *flight) makeWhole() {
 	fl.whole = true
 	fl.kept = make([]bool, len(fl.blocks))
@@ -124,7 +135,7 @@ func (fl *flight) run() error {
 	}
 	defer rc.Close()
 	var first time.Time
-	idle := 0
+	idle, ending := 0, false
 	for pos := fl.off; pos < fl.end; {
 		i := pos/blockSize - fl.off/blockSize
 		b := fl.blocks[i]
@@ -156,6 +167,9 @@ func (fl *flight) run() error {
 				return err
 			}
 			pos += int64(n)
+			if !ending && pos < fl.end && fl.end-pos <= c.pace.tail() {
+				ending = fl.yield()
+			}
 		}
 		if err != nil && pos < fl.end {
 			if err == io.EOF {
@@ -171,6 +185,25 @@ func (fl *flight) run() error {
 	return nil
 }
 
+// yield gives the flight's place among the connections to the next one, whose
+// first byte will not arrive before this one's last. It is false where enough
+// others are about to end.
+func (fl *flight) yield() bool {
+	c := fl.o.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ending >= max(c.opts.Connections/2, 1) {
+		return false
+	}
+	fl.ending = true
+	c.ending++
+	c.flying--
+	if fl.cursor != nil {
+		fl.f.advance(fl.cursor)
+	}
+	return true
+}
+
 // arrived publishes the chunks that the bytes [from, to) of b completed.
 func (fl *flight) arrived(b *block, from, to int) error {
 	if fl.whole {
@@ -184,22 +217,21 @@ func (fl *flight) arrived(b *block, from, to int) error {
 		return nil
 	}
 	o, c := fl.o, fl.o.c
+	chunks := uint8(1<<hi-1) &^ uint8(1<<lo-1)
+	sums := chunkSums(b.data, chunks) // now, while they are near the processor
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if o.dead != nil {
 		return o.dead
 	}
-	chunks := uint8(1<<hi-1) &^ uint8(1<<lo-1)
-	if b.idx < int64(len(o.sums)) {
-		// The block was hashed before: it must be the same again.
-		want := o.sums[b.idx]
-		c.mu.Unlock()
-		bad := badChunks(b.data, chunks, &want)
-		c.mu.Lock()
-		if bad != 0 {
+	for i := lo; i < hi; i++ {
+		// What was hashed before must be the same again.
+		if b.idx < int64(len(o.sums)) && sums[i] != o.sums[b.idx][i] {
 			return ErrCorrupt
 		}
+		b.sums[i] = sums[i]
 	}
+	b.summed |= chunks
 	o.publish(b, chunks)
 	if to == len(b.data) {
 		c.enqueue(o, b)
@@ -236,7 +268,11 @@ func (fl *flight) land(err error) {
 		c.mem.unpin(b)
 	}
 	if fl.f != nil {
-		c.flying--
+		if fl.ending {
+			c.ending--
+		} else {
+			c.flying--
+		}
 		if cur != nil && err == nil {
 			fl.f.advance(cur)
 		}

@@ -32,6 +32,15 @@ type block struct {
 	chained bool          // pinned for the hasher
 	gone    bool          // not in object.blocks any more; freed at the last unpin
 	wait    chan struct{} // closed at the next change of have or end of a flight
+	waiters []waiter
+	sums    [perBlock]uint32 // checksums of the chunks in summed
+	summed  uint8
+}
+
+// waiter is a reader that has no use for less than all chunks it needs.
+type waiter struct {
+	need uint8
+	all  chan struct{} // closed when they are there, or a flight ended
 }
 
 type segment uint8
@@ -80,11 +89,37 @@ func (b *block) changed() <-chan struct{} {
 	return b.wait
 }
 
+// awaits is like changed for somebody who needs all of the chunks.
+func (b *block) awaits(need uint8) <-chan struct{} {
+	w := waiter{need, make(chan struct{})}
+	b.waiters = append(b.waiters, w)
+	return w.all
+}
+
+// wake tells everybody to look again.
 func (b *block) wake() {
+	b.grew()
+	for _, w := range b.waiters {
+		close(w.all)
+	}
+	b.waiters = nil
+}
+
+// grew tells those who wait for what have now holds.
+func (b *block) grew() {
 	if b.wait != nil {
 		close(b.wait)
 		b.wait = nil
 	}
+	left := b.waiters[:0]
+	for _, w := range b.waiters {
+		if b.have&w.need == w.need {
+			close(w.all)
+		} else {
+			left = append(left, w)
+		}
+	}
+	b.waiters = left
 }
 
 // memory is the memory tier: buffers within a ceiling, and the order in which
@@ -154,7 +189,15 @@ func (m *memory) buffer(n int) []byte {
 		unmapBuffer(b)
 	}
 	if n > blockSize/2 {
-		return mapBuffer()[:n]
+		b, more := mapBuffers()
+		for _, x := range more {
+			if m.used+int64(len(m.free)+1)*blockSize <= m.limit {
+				m.free = append(m.free, x)
+			} else {
+				unmapBuffer(x)
+			}
+		}
+		return b[:n]
 	}
 	return make([]byte, n)
 }

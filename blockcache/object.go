@@ -131,7 +131,7 @@ func (o *object) available(idx int64) {
 // publish makes chunks of b readable.
 func (o *object) publish(b *block, chunks uint8) {
 	b.have |= chunks
-	b.wake()
+	b.grew()
 	if b.complete() && !b.gone && !o.small {
 		o.available(b.idx)
 		o.chain()

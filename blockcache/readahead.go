@@ -43,15 +43,20 @@ type pace struct {
 	bandwidth float64 // bytes per second of one range
 
 	length atomic.Int64 // what extent returns; 0 until something was measured
+	rest   atomic.Int64 // what tail returns
 }
 
 func (p *pace) observe(latency, transfer time.Duration, n int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.latency == 0 {
+	switch {
+	case p.latency == 0:
 		p.latency = latency
+	case latency < p.latency:
+		p.latency += (latency - p.latency) / 2
+	default: // it may have waited for a connection
+		p.latency += (latency - p.latency) / 8
 	}
-	p.latency += (latency - p.latency) / 4
 	if n < blockSize/2 || transfer <= 0 {
 		return // too short to tell
 	}
@@ -60,6 +65,7 @@ func (p *pace) observe(latency, transfer time.Duration, n int64) {
 		p.bandwidth = bw
 	}
 	p.bandwidth += (bw - p.bandwidth) / 4
+	p.rest.Store(int64(min(p.latency.Seconds()*p.bandwidth, maxExtent)))
 	want := int64(min(3*p.latency.Seconds()*p.bandwidth, maxExtent))
 	// The nearest power of two: 1.5 rounds up.
 	e := int64(1) << bits.Len64(uint64(want*2/3))
@@ -75,8 +81,33 @@ func (p *pace) extent() int64 {
 	return 8 << 20
 }
 
+// tail is how much of a range is left when the next should be asked for, so
+// that its connection does not stand idle for a round trip.
+func (p *pace) tail() int64 { return p.rest.Load() }
+
 // budget bounds what all streams together hold ahead of their readers.
 func (c *Cache) budget() int64 { return c.mem.limit / 2 }
+
+// extent is the length of one range: as the pace says, if memory holds one for
+// each connection and half as much again that waits for the reader.
+func (c *Cache) extent() int64 {
+	return min(c.pace.extent(), max(c.budget()*2/3/int64(c.opts.Connections), minExtent))
+}
+
+// fullWindow is how far ahead of a reader each connection has an extent.
+func (c *Cache) fullWindow() int64 { return int64(c.opts.Connections) * c.extent() * 3 / 2 }
+
+// crowded reports whether the stream with these flights has to wait for a
+// connection. The last one is shared out rather than left to who came first.
+func (c *Cache) crowded(flights []*flight) bool {
+	mine, conns := int64(0), int64(c.opts.Connections)
+	for _, fl := range flights {
+		if !fl.ending {
+			mine++
+		}
+	}
+	return int64(c.flying) >= conns && mine >= c.share(conns) || mine >= conns
+}
 
 // share is what one of the present streams may use of n.
 func (c *Cache) share(n int64) int64 { return n / int64(max(c.streams, 1)) }
@@ -139,7 +170,7 @@ func (k *cursor) trusted() bool {
 func (f *File) grow(cur *cursor) {
 	c := f.o.c
 	was := cur.window
-	full := int64(c.opts.Connections) * c.pace.extent()
+	full := c.fullWindow()
 	switch {
 	case !cur.dense(), cur.next >= f.o.size:
 		cur.window = 0
@@ -167,8 +198,7 @@ func (f *File) stalled(cur *cursor) {
 	}
 	cur.stall = true
 	c := f.o.c
-	full := int64(c.opts.Connections) * c.pace.extent()
-	cur.window = min(cur.window*2, max(full*2, cur.window), c.share(c.budget()))
+	cur.window = min(cur.window*2, max(c.fullWindow()*2, cur.window), c.share(c.budget()))
 	f.advance(cur)
 }
 
@@ -183,16 +213,17 @@ func (f *File) advance(cur *cursor) {
 	if cur.window >= 4*minExtent {
 		parts = 4
 	}
-	extent := min(c.pace.extent(), max(cur.window/parts, chunkSize)) &^ (chunkSize - 1)
+	most := min(c.extent(), max(cur.window/parts, chunkSize)) &^ (chunkSize - 1)
 	cur.front = max(cur.front, cur.next)
 	for {
+		// What the reader comes to first is fetched in shorter ranges, over more
+		// connections.
+		extent := min(most, max((cur.front-cur.next)/4, minExtent)&^(chunkSize-1))
 		limit := min(cur.next+cur.window, o.size)
 		if cur.front >= limit || limit < o.size && limit-cur.front < extent {
 			return
 		}
-		// The last connection is shared out rather than left to who came first.
-		mine := int64(len(cur.flights))
-		if conns := int64(c.opts.Connections); int64(c.flying) >= conns && mine >= c.share(conns) || mine >= conns {
+		if c.crowded(cur.flights) {
 			return
 		}
 		from, to, ok := o.missingRun(cur.front, limit, extent)

@@ -50,6 +50,28 @@ func chunkSums(data []byte, chunks uint8) (s [perBlock]uint32) {
 	return s
 }
 
+// blockSums returns the checksums of chunks that b has; those of others are not
+// to be used. They are made once for each chunk. The caller pins b and holds no
+// lock.
+func (c *Cache) blockSums(b *block, chunks uint8) [perBlock]uint32 {
+	c.mu.Lock()
+	sums, lack := b.sums, chunks&^b.summed
+	c.mu.Unlock()
+	if lack == 0 {
+		return sums
+	}
+	fresh := chunkSums(b.data, lack)
+	c.mu.Lock()
+	for i := range perBlock {
+		if lack&(1<<i) != 0 {
+			b.sums[i], sums[i] = fresh[i], fresh[i]
+		}
+	}
+	b.summed |= lack
+	c.mu.Unlock()
+	return sums
+}
+
 // badChunks returns those of chunks that do not have the checksum wanted.
 func badChunks(data []byte, chunks uint8, want *[perBlock]uint32) (bad uint8) {
 	got := chunkSums(data, chunks)
@@ -172,7 +194,12 @@ func (o *object) runHasher() {
 			return
 		}
 		o.hash.Write(data)
-		sums := chunkSums(data, fullMask(n))
+		var sums [perBlock]uint32
+		if b != nil {
+			sums = c.blockSums(b, fullMask(n))
+		} else {
+			sums = chunkSums(data, fullMask(n))
+		}
 		c.mu.Lock()
 		o.unlink(i)
 		if b != nil {
