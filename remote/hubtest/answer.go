@@ -193,8 +193,8 @@ func (w *answer) Write(p []byte) (int, error) {
 func (w *answer) write(p []byte) (n int, err error) {
 	for first := true; first || len(p) > 0; first = false {
 		part := p
-		if w.rate > 0 && len(part) > paceChunk {
-			part = part[:paceChunk]
+		if w.rate > 0 {
+			part = part[:min(len(part), burst(w.rate))]
 		}
 		m, err := w.ResponseWriter.Write(part)
 		n += m

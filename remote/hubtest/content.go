@@ -190,7 +190,10 @@ func (f flipped) ReadAt(p []byte, off int64) (int, error) {
 }
 
 // Large reads keep the cost per byte low; the buffers are shared by answers.
-const copyChunk = 256 << 10
+const (
+	copyChunk  = 256 << 10
+	stampChunk = 64 << 10 // of synthetic content, at a block's stamp
+)
 
 var copyBuffers = sync.Pool{New: func() any { b := make([]byte, copyChunk); return &b }}
 
@@ -200,17 +203,28 @@ var copyBuffers = sync.Pool{New: func() any { b := make([]byte, copyChunk); retu
 func copyRange(w http.ResponseWriter, src io.ReaderAt, from, n int64) {
 	buf := copyBuffers.Get().(*[]byte)
 	defer copyBuffers.Put(buf)
+	pieces, _ := src.(interface {
+		piece(off int64, most int) []byte
+	})
 	for n > 0 {
-		p := (*buf)[:min(n, copyChunk)]
-		m, _ := src.ReadAt(p, from)
-		if m < len(p) { // whatever the reason
-			panic(http.ErrAbortHandler)
+		var p []byte
+		if pieces != nil {
+			p = pieces.piece(from, int(min(n, tileSize)))
+		}
+		if p == nil {
+			p = (*buf)[:min(n, copyChunk)]
+			if pieces != nil {
+				p = p[:min(len(p), stampChunk)] // what follows is a piece again
+			}
+			if m, _ := src.ReadAt(p, from); m < len(p) { // whatever the reason
+				panic(http.ErrAbortHandler)
+			}
 		}
 		if _, err := w.Write(p); err != nil {
 			panic(http.ErrAbortHandler)
 		}
-		from += int64(m)
-		n -= int64(m)
+		from += int64(len(p))
+		n -= int64(len(p))
 	}
 }
 

@@ -3,6 +3,7 @@ package hubtest
 import (
 	"context"
 	"io"
+	"math/bits"
 	"sync"
 	"time"
 )
@@ -18,10 +19,23 @@ type pacerKey struct{}
 // Timers are late and coarse: sleeps below a millisecond are saved up, and a
 // connection that is late by less than paceSlack catches up. More is idleness,
 // which earns nothing.
+//
+// Each burst wakes both sides, which share their processors with what is
+// measured: so a burst is as long as it may be for the next one to be a few
+// milliseconds later.
 const (
-	paceChunk = 64 << 10 // bytes of one burst
+	paceEvery = 3 * time.Millisecond
 	paceSlack = 5 * time.Millisecond
+	minBurst  = 16 << 10
+	maxBurst  = 256 << 10
 )
+
+// burst is how many bytes may pass at once at rate bytes per second: a power of
+// two, so that larger writes leave no crumbs.
+func burst(rate int64) int {
+	n := uint(float64(rate) * paceEvery.Seconds())
+	return 1 << (bits.Len(min(max(n, minBurst), maxBurst)) - 1)
+}
 
 // pace waits until n more bytes may have passed at rate bytes per second.
 func (p *pacer) pace(ctx context.Context, n int, rate int64) error {
@@ -48,7 +62,7 @@ type pacedBody struct {
 }
 
 func (b *pacedBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p[:min(len(p), paceChunk)])
+	n, err := b.ReadCloser.Read(p[:min(len(p), burst(b.rate))])
 	if n > 0 {
 		if perr := b.p.pace(b.ctx, n, b.rate); perr != nil {
 			return n, perr

@@ -58,6 +58,18 @@ func (n noise) turn(i uint64) uint64 {
 	return (x ^ x>>31) % tileSize
 }
 
+// piece returns up to most bytes from off on as they lie in the tile, or nil if
+// they are not all there: at a block's stamp, and at the end. Sending them costs
+// no copy of our own.
+func (n noise) piece(off int64, most int) []byte {
+	i, in := uint64(off)/tileSize, uint64(off)%tileSize
+	if off < 0 || off >= n.s.Size || in < 8 {
+		return nil
+	}
+	start := n.turn(i) + in
+	return n.tile[start:][:min(int64(most), int64(tileSize-in), n.s.Size-off)]
+}
+
 func (n noise) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, errNegativeOffset

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"io"
+	"net/http/httptest"
 	"testing"
 )
 
@@ -29,6 +30,19 @@ func TestSynthetic(t *testing.T) {
 		if short := len(want) < 4096; short != errors.Is(err, io.EOF) {
 			t.Errorf("at %d: %d bytes, %v", off, n, err)
 		}
+	}
+	// What is sent without a copy is the same, and all but the stamps.
+	r := noise{s, tile(s.Seed)}
+	for _, off := range []int64{0, 7, 8, 4096, tileSize - 1, tileSize + 8, s.Size - 10, s.Size} {
+		p := r.piece(off, 100_000)
+		if stamp := off%tileSize < 8 || off == s.Size; stamp != (p == nil) || !bytes.HasPrefix(whole[off:], p) {
+			t.Errorf("a piece of %d bytes at %d, or other bytes", len(p), off)
+		}
+	}
+	w := httptest.NewRecorder()
+	copyRange(w, r, 5, s.Size-9)
+	if !bytes.Equal(w.Body.Bytes(), whole[5:s.Size-4]) {
+		t.Error("other bytes are sent")
 	}
 	if _, err := s.ReaderAt().ReadAt(make([]byte, 1), s.Size); err != io.EOF {
 		t.Errorf("at the end: %v", err)
