@@ -47,12 +47,9 @@ func (b *bench) cold(latency time.Duration, bps int64, bars coldBars) error {
 	if err := b.hub.Shape(latency, bps); err != nil {
 		return err
 	}
-	raw := func(n int) probe {
-		return func() (time.Duration, error) { b.gate(); return curlTime(shares(url, b.file.Size, n)...) }
-	}
-	probes := []probe{raw(connections), b.coldRead(), b.coldRead("--cache-size", "0"), nil, nil, nil}
+	probes := []probe{b.raw(shares(url, b.file.Size, connections)...), b.coldRead(), b.coldRead("--cache-size", "0"), nil, nil, nil}
 	if bars.peers {
-		probes[3] = raw(1)
+		probes[3] = b.raw(shares(url, b.file.Size, 1)...)
 		if b.rclone != "" {
 			probes[4] = b.rcloneCold()
 			probes[5] = b.rcloneCold(rcloneTuned...)
@@ -194,7 +191,7 @@ func (b *bench) eight() error {
 		return err
 	}
 	all, err := b.take(
-		func() (time.Duration, error) { b.gate(); return curlTime(parts...) },
+		b.raw(parts...),
 		func() (time.Duration, error) {
 			return b.fresh(repo, nil, func(m *mounted) (time.Duration, error) {
 				return together(n, func(i int) error { _, err := m.dd(m.path(name(i))); return err })

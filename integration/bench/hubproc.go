@@ -33,10 +33,11 @@ type hubProcess struct {
 	URL, CDNURL string
 	has         map[string]bool // files of repo that are published
 
-	cmd   *exec.Cmd
-	rpc   *rpc.Client
-	repos map[hub.Repo]bool
-	quota map[string]int64 // requests before the last reset
+	cmd       *exec.Cmd
+	rpc       *rpc.Client
+	forgotten func()
+	repos     map[hub.Repo]bool
+	quota     map[string]int64 // requests before the last reset
 }
 
 // startHub starts a Hub, which ends with this program at the latest.
@@ -56,7 +57,7 @@ func (b *bench) startHub(args HubArgs) (*hubProcess, error) {
 		return nil, err
 	}
 	p.rpc = rpc.NewClient(pipe{out, in})
-	b.cleanup = append(b.cleanup, p.stop)
+	p.forgotten = b.tidy.add(p.stop)
 	var where [2]string
 	if err := p.rpc.Call("Hub.Open", args, &where); err != nil {
 		return nil, err
@@ -67,6 +68,7 @@ func (b *bench) startHub(args HubArgs) (*hubProcess, error) {
 
 // stop ends the process and waits for it; a second call does nothing.
 func (p *hubProcess) stop() {
+	p.forgotten()
 	p.rpc.Close()
 	_ = p.cmd.Wait()
 }
@@ -187,6 +189,15 @@ func (p *hubProcess) requests() string {
 		all[q] += n
 	}
 	return quotaText(all)
+}
+
+// add counts what another Hub was asked as if it were this one.
+func (p *hubProcess) add(other *hubProcess) {
+	for _, q := range []map[string]int64{other.quota, other.Stats().Quota} {
+		for name, n := range q {
+			p.quota[name] += n
+		}
+	}
 }
 
 func quotaText(q map[string]int64) string {

@@ -52,7 +52,7 @@ type bench struct {
 	gates    int    // quiet gates passed
 	noisy    int    // of these, on a machine that was not quiet
 	indexURL string // of what rclone mounts
-	cleanup  []func()
+	tidy     tidy
 }
 
 // sections in the order of the table. Each prepares what it needs.
@@ -69,11 +69,15 @@ var sections = []struct {
 	{"user", "the same as an ordinary user", (*bench).ordinary},
 	{"header", "the header of 10 GB", (*bench).headerBytes},
 	{"random", "random reads, cold", (*bench).random},
+	{"model", "a safetensors model", (*bench).model},
+	{"parquet", "Parquet with DuckDB", (*bench).duckdb},
 	{"names", "a directory of many entries", (*bench).names},
 	{"find", "a tree of many files: cold, again, remounted, offline", (*bench).find},
 	{"small", "small files", (*bench).smallFiles},
 	{"write", "writing, against local disk", (*bench).write},
 	{"commit", "a commit of many files, against hf upload", (*bench).commit},
+	{"memory", "memory", (*bench).memory},
+	{"cpu", "CPU seconds", (*bench).cpu},
 }
 
 func main() {
@@ -115,7 +119,7 @@ func main() {
 	}
 	b.header = hubtest.Synthetic{Size: 10_000_000_000, Seed: 2}
 	if b.quick {
-		b.rounds, mib, b.files, b.small, b.many = 1, 64, 3000, 400, 5000
+		b.rounds, mib, b.files, b.small, b.many = 1, 64, 3000, 160, 5000
 		b.parquet, b.modelSize, b.header.Size, b.gateLimit = 30_000_000, 64<<20, 1_000_000_000, 200*time.Millisecond
 	}
 	b.file = hubtest.Synthetic{Size: int64(mib) << 20, Seed: 1}
@@ -160,13 +164,10 @@ func (b *bench) run(quotas bool) (err error) {
 	if b.dir, err = filepath.Abs(b.dir); err != nil {
 		return err
 	}
-	defer func() {
-		for _, f := range slices.Backward(b.cleanup) {
-			f()
-		}
-	}()
-	if quotas && false {
-		return nil
+	b.tidy.endOnSignal()
+	defer b.tidy.end()
+	if quotas {
+		return b.quotas()
 	}
 	if b.hub, err = b.startHub(HubArgs{}); err != nil {
 		return err

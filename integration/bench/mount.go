@@ -22,6 +22,7 @@ type mounted struct {
 	token     string
 	home, dir string
 	flags     []string
+	forget    func() // that it is mounted
 }
 
 // mount mounts the model with an empty cache.
@@ -65,7 +66,15 @@ func (b *bench) prepare(who reader, h *hubProcess, r hub.Repo, flags ...string) 
 func (m *mounted) start(flags ...string) error {
 	args := append([]string{"mount", "--log-file", m.home + "/log"}, m.flags...)
 	args = append(args, flags...)
-	return m.hfmount(append(args, m.repo.String(), m.dir)...)
+	if err := m.hfmount(append(args, m.repo.String(), m.dir)...); err != nil {
+		return err
+	}
+	m.forget = m.b.tidy.add(func() {
+		if m.hfmount("unmount", "--timeout", "5s", m.dir) != nil {
+			detach(m.dir)
+		}
+	})
+	return nil
 }
 
 func (m *mounted) hfmount(args ...string) error {
@@ -113,7 +122,13 @@ func (m *mounted) status() (s status, err error) {
 	return all[0], nil
 }
 
-func (m *mounted) unmount() error { return m.hfmount("unmount", m.dir) }
+func (m *mounted) unmount() error {
+	if err := m.hfmount("unmount", m.dir); err != nil {
+		return err
+	}
+	m.forget()
+	return nil
+}
 
 // remount unmounts and mounts again with the same cache.
 func (m *mounted) remount(flags ...string) error {

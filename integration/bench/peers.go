@@ -39,6 +39,8 @@ type rcloneMounted struct {
 	dir   string
 	flags []string
 	cmd   *exec.Cmd
+
+	forget func()
 }
 
 // rcloneMount mounts with an empty cache.
@@ -63,7 +65,7 @@ func (b *bench) rcloneIndex() string {
 		}
 		http.Redirect(w, r, b.hub.URL+"/"+repo.String()+"/resolve/main"+r.URL.Path, http.StatusFound)
 	}))
-	b.cleanup = append(b.cleanup, index.Close)
+	b.tidy.add(index.Close)
 	return index.URL + "/"
 }
 
@@ -76,6 +78,10 @@ func (p *rcloneMounted) start() error {
 	if err := p.cmd.Start(); err != nil {
 		return err
 	}
+	p.forget = p.b.tidy.add(func() {
+		detach(p.dir + "/mnt")
+		_ = p.cmd.Process.Kill()
+	})
 	for range 200 {
 		var here, parent os.FileInfo
 		here, err := os.Stat(p.dir + "/mnt")
@@ -105,6 +111,7 @@ func (p *rcloneMounted) stop() error {
 		_ = p.cmd.Process.Kill()
 	}
 	_ = p.cmd.Wait() // its code on unmount says nothing
+	p.forget()
 	return err
 }
 

@@ -47,9 +47,31 @@ func curl(parts ...part) (u used, err error) {
 	return u, err
 }
 
-func curlTime(parts ...part) (time.Duration, error) {
-	u, err := curl(parts...)
-	return u.wall, err
+// curlOne fetches parts at once in one process.
+func curlOne(parts ...part) (used, error) {
+	args := []string{"--parallel", "--parallel-immediate", "--parallel-max", strconv.Itoa(len(parts))}
+	for i, p := range parts {
+		if i > 0 {
+			args = append(args, "--next")
+		}
+		args = append(args, "-sSf", "-o", "/dev/null", "-r", fmt.Sprintf("%d-%d", p.from, p.to), p.url)
+	}
+	return reader{}.run("curl", args...)
+}
+
+// raw is a round of a raw transfer: what is faster, a process for each part or
+// one for all.
+func (b *bench) raw(parts ...part) probe {
+	return func() (time.Duration, error) {
+		b.gate()
+		u, err := curl(parts...)
+		if err != nil || len(parts) == 1 {
+			return u.wall, err
+		}
+		b.gate()
+		one, err := curlOne(parts...)
+		return min(u.wall, one.wall), err
+	}
 }
 
 // firstByteOf is when curl has the first byte of a part, asked for after the

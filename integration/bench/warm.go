@@ -55,7 +55,7 @@ func (b *bench) nativeCopy(from string) (string, error) {
 	if _, err := timed("cp", from, native); err != nil {
 		return "", err
 	}
-	b.cleanup = append(b.cleanup, func() { os.Remove(native) })
+	b.tidy.add(func() { os.Remove(native) })
 	return native, os.Chmod(native, 0o644)
 }
 

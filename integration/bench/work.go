@@ -7,7 +7,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"sync"
@@ -31,6 +30,8 @@ var works = map[string]func(dir string, args []string) (result, error){
 	"contents": workContents,
 	"make":     workMake,
 	"places":   workPlaces,
+	"scan":     workScan,
+	"load":     workLoad,
 	"fsync":    workFsync,
 	"rename":   workRename,
 }
@@ -191,121 +192,6 @@ func mapped(file string) (data []byte, close func(), err error) {
 		return nil, nil, err
 	}
 	return data, func() { _ = unix.Munmap(data) }, nil
-}
-
-// passes is how often the metadata works do what they time, after once without.
-const passes = 5
-
-// again does f once, then takes the time of passes more.
-func again(f func() (int, error)) (result, error) {
-	if _, err := f(); err != nil {
-		return result{}, err
-	}
-	var res result
-	begin := time.Now()
-	for range passes {
-		n, err := f()
-		if err != nil {
-			return result{}, err
-		}
-		res.Ops += n
-	}
-	res.Took = time.Since(begin)
-	return res, nil
-}
-
-// workNames lists a directory with the system call that libc's readdir makes.
-func workNames(dir string, _ []string) (result, error) {
-	buf := make([]byte, 32<<10)
-	return again(func() (int, error) {
-		fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return 0, err
-		}
-		defer unix.Close(fd)
-		for entries := 0; ; {
-			n, err := unix.Getdents(fd, buf)
-			if err != nil || n == 0 {
-				return entries, err
-			}
-			for at := 0; at < n; entries++ {
-				at += int(buf[at+16]) | int(buf[at+17])<<8 // d_reclen
-			}
-		}
-	})
-}
-
-func pathsIn(dir string) ([]string, error) {
-	f, err := os.Open(dir)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	names, err := f.Readdirnames(-1)
-	for i, n := range names {
-		names[i] = filepath.Join(dir, n)
-	}
-	return names, err
-}
-
-// workStat looks at every file of a directory.
-func workStat(dir string, _ []string) (result, error) {
-	paths, err := pathsIn(dir)
-	if err != nil {
-		return result{}, err
-	}
-	return again(func() (int, error) { return len(paths), statAll(paths) })
-}
-
-func statAll(paths []string) error {
-	var st unix.Stat_t
-	for _, p := range paths {
-		if err := unix.Lstat(p, &st); err != nil {
-			return fmt.Errorf("%s: %w", p, err)
-		}
-	}
-	return nil
-}
-
-// workList lists a directory and looks at every file, as ls -l does, without
-// what ls does on its own account.
-func workList(dir string, _ []string) (result, error) {
-	return again(func() (int, error) {
-		paths, err := pathsIn(dir)
-		if err != nil {
-			return 0, err
-		}
-		return len(paths), statAll(paths)
-	})
-}
-
-// workAbsent looks for N names that are not there. P50 is what one took the
-// first time, Took is of the passes after that.
-func workAbsent(dir string, args []string) (result, error) {
-	var n int
-	if err := numbers(args, &n); err != nil {
-		return result{}, err
-	}
-	paths := make([]string, n)
-	for i := range paths {
-		paths[i] = filepath.Join(dir, fmt.Sprintf("absent-%d", i))
-	}
-	first := time.Duration(0)
-	res, err := again(func() (int, error) {
-		var st unix.Stat_t
-		begin := time.Now()
-		for _, p := range paths {
-			if err := unix.Lstat(p, &st); err != unix.ENOENT {
-				return 0, fmt.Errorf("%s: %w", p, err)
-			}
-		}
-		if first == 0 {
-			first = time.Since(begin)
-		}
-		return n, nil
-	})
-	res.P50 = first / time.Duration(n)
-	return res, err
 }
 
 // comparePlaces compares n pages at random places of a file with what it holds.
