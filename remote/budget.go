@@ -8,13 +8,23 @@ import (
 
 // budget bounds how many content transfers run at once, over all files. It
 // starts at its maximum, halves when a CDN says it is too much, and grows back
-// by one for every eight transfers that succeed. Urgent transfers go before
-// background ones, which never take the last quarter.
+// by one for every eight transfers that succeed.
+//
+// Urgent transfers go before background ones, which may have every slot while
+// nobody urgent waits: a slot kept free is bandwidth not used. So that somebody
+// urgent need not wait for the end of a long range instead, a quarter of the
+// limit is there on top of it for the urgent alone.
+//
+// A transfer near its end may pass its slot on, so that the round trip of the
+// next request is spent while the rest arrives; at most half as many as the
+// limit are in that state. Both extras are there only while the limit is at its
+// maximum: once a CDN has refused, limit is what runs, and it adapts to that.
 type budget struct {
 	mu         sync.Mutex
 	max        int
 	limit      int // 1 to max
-	used       int
+	used       int // slots that are held
+	tails      int // transfers that have passed theirs on
 	successes  int
 	throttled  time.Time // of the last halving
 	urgent     []*waiter // oldest first
@@ -73,16 +83,42 @@ func (b *budget) queueLocked(urgent bool) []*waiter {
 }
 
 func (b *budget) freeLocked(urgent bool) bool {
-	if urgent {
-		return b.used < b.limit
+	n := b.limit
+	switch {
+	case b.limit < b.max:
+		// What ends a transfer that passed its slot on counts again.
+		n -= b.tails
+	case urgent:
+		n += b.limit / 4
 	}
-	reserve := max(b.limit/4, 1)
-	return b.used < max(b.limit-reserve, 1)
+	return b.used < max(n, 1)
 }
 
 func (b *budget) release() {
 	b.mu.Lock()
 	b.used--
+	b.wakeLocked()
+	b.mu.Unlock()
+}
+
+// pass gives a slot on whose transfer is almost over. If it returns true, ended
+// is to be called in place of release.
+func (b *budget) pass() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.limit < b.max || b.tails >= b.limit/2 {
+		return false
+	}
+	b.tails++
+	b.used--
+	b.wakeLocked()
+	return true
+}
+
+// ended is the end of a transfer that passed its slot on.
+func (b *budget) ended() {
+	b.mu.Lock()
+	b.tails--
 	b.wakeLocked()
 	b.mu.Unlock()
 }

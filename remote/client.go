@@ -30,6 +30,7 @@ type Client struct {
 	pace   pacer
 	budget *budget
 	places places
+	tempo  tempo
 	direct direct
 	fails  failures
 	stats  stats

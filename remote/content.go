@@ -89,12 +89,16 @@ type stream struct {
 	pos  int64 // of the next byte; everything before it has been delivered
 	err  error // sticky
 	slot bool  // a slot of the budget is held
+	tail bool  // it was passed on
 
 	// The answer at hand; body is nil between two.
 	a     *attempt
 	body  io.ReadCloser
 	where string
-	skip  int64 // bytes of body before pos
+	host  string
+	skip  int64     // bytes of body before pos
+	from  int64     // pos when the answer began
+	since time.Time // when that was
 
 	// The read timeout counts time within Read, since minProgress bytes last
 	// came: the time between two Reads is the caller's.
@@ -139,8 +143,11 @@ func (r *stream) Read(p []byte) (int, error) {
 			r.pos += int64(n)
 			r.progress(n)
 			if r.pos == r.end {
+				r.c.tempo.body(r.host, r.pos-r.from, time.Since(r.since))
 				r.drop()
 				r.c.budget.succeeded()
+			} else if r.slot {
+				r.passOn()
 			}
 			return n, nil // an error that came along comes again
 		}
@@ -192,9 +199,21 @@ func (r *stream) drop() {
 		r.a = nil
 	}
 	r.skip = 0
-	if r.slot {
+	switch {
+	case r.slot:
 		r.slot = false
 		r.c.budget.release()
+	case r.tail:
+		r.tail = false
+		r.c.budget.ended()
+	}
+}
+
+// passOn lets the next transfer begin if this one will be over by the time the
+// first byte of that arrives.
+func (r *stream) passOn() {
+	if r.end-r.pos <= r.c.tempo.tail(r.host, r.pos-r.from, time.Since(r.since)) && r.c.budget.pass() {
+		r.slot, r.tail = false, true
 	}
 }
 
@@ -318,6 +337,7 @@ func (r *stream) connect() error {
 		"Accept-Encoding": {"identity"},
 		"Range":           {"bytes=" + strconv.FormatInt(r.pos, 10) + "-" + strconv.FormatInt(r.end-1, 10)},
 	}
+	asked := time.Now()
 	ch, err := c.follow(r.a, r.k, u, &outgoing{header: header}, r.trace, found)
 	if err != nil {
 		var e *Error
@@ -349,6 +369,11 @@ func (r *stream) connect() error {
 		return err
 	}
 	r.body, r.skip = resp.Body, skip
+	r.host, r.from, r.since = resp.Request.URL.Host, r.pos, time.Now()
+	if known {
+		c.tempo.head(r.host, r.since.Sub(asked))
+	}
+	r.passOn() // a short one is as good as over
 	return nil
 }
 

@@ -1,7 +1,6 @@
 package remote
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -59,67 +58,6 @@ func TestPacer(t *testing.T) {
 		}
 		if d, err := p.wait(t.Context(), k, quotaResolvers, true, 0); d != 0 || err != nil {
 			t.Errorf("another quota: %v, %v", d, err)
-		}
-	})
-}
-
-func TestBudget(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBudget(4)
-		ctx := t.Context()
-		for range 3 {
-			if err := b.acquire(ctx, false); err != nil {
-				t.Fatal(err)
-			}
-		}
-		var order []string
-		wait := func(ctx context.Context, name string, urgent bool) {
-			go func() {
-				if b.acquire(ctx, urgent) == nil {
-					order = append(order, name)
-				}
-			}()
-			synctest.Wait()
-		}
-		wait(ctx, "background", false) // the last slot is not for it
-		if len(order) != 0 {
-			t.Fatal("background took the last slot")
-		}
-		wait(ctx, "urgent 1", true)
-		wait(ctx, "urgent 2", true)
-		gone, cancel := context.WithCancel(ctx)
-		wait(gone, "gone", true)
-		cancel()
-		synctest.Wait()
-		b.release()
-		synctest.Wait()
-		if got := fmt.Sprint(order); got != "[urgent 1 urgent 2]" {
-			t.Errorf("%s", got)
-		}
-		b.throttle(time.Now())
-		b.throttle(time.Now()) // the same burst
-		if b.limit != 2 {
-			t.Errorf("limit %d, want 2", b.limit)
-		}
-		time.Sleep(throttleEvery)
-		b.throttle(time.Now())
-		time.Sleep(throttleEvery)
-		b.throttle(time.Now())
-		if b.limit != 1 {
-			t.Errorf("limit %d, want 1", b.limit)
-		}
-		for range 4 {
-			b.release()
-		}
-		synctest.Wait()
-		if got := fmt.Sprint(order); got != "[urgent 1 urgent 2 background]" || b.used != 1 {
-			t.Errorf("%s, %d used", got, b.used)
-		}
-		for range 100 {
-			b.succeeded()
-		}
-		if b.limit != 4 {
-			t.Errorf("limit %d, want 4 again", b.limit)
 		}
 	})
 }

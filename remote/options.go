@@ -26,7 +26,7 @@ type Options struct {
 	Tokens      TokenSource   // nil is anonymous
 	Offline     bool          // every request fails with hub.ErrOffline
 	ReadTimeout time.Duration // how long one read may go without progress, retries included; 0 is 10 min
-	Connections int           // global budget of content transfers; 0 is 16
+	Connections int           // content transfers at once; 0 is 16. Briefly more: see budget
 	UserAgent   string        // "" is "hfmount/<version>; go/<version>"
 
 	// FirstByte is how long one request waits for the head of its answer; 0 is

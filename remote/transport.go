@@ -21,12 +21,14 @@ var errInvalid = iofs.ErrInvalid
 func newTransports(connections int) (api, content *http.Transport) {
 	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}
 	base := &http.Transport{
-		Proxy:                  http.ProxyFromEnvironment,
-		DialContext:            dialer.DialContext,
-		TLSHandshakeTimeout:    10 * time.Second,
-		IdleConnTimeout:        90 * time.Second,
-		ExpectContinueTimeout:  time.Second,
-		MaxIdleConnsPerHost:    connections,
+		Proxy:                 http.ProxyFromEnvironment,
+		DialContext:           dialer.DialContext,
+		TLSHandshakeTimeout:   10 * time.Second,
+		IdleConnTimeout:       90 * time.Second,
+		ExpectContinueTimeout: time.Second,
+		// Those of urgent transfers and of ending ones come on top of the limit,
+		// and closing what is wanted again a moment later costs round trips.
+		MaxIdleConnsPerHost:    2 * connections,
 		MaxResponseHeaderBytes: 256 << 10,
 		// A read of a body into a larger buffer than this goes past it.
 		ReadBufferSize: 32 << 10,
