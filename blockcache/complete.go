@@ -193,7 +193,7 @@ func (f *File) bringOne(ctx context.Context, next *int64) (more bool, err error)
 		return false, err
 	}
 	defer release()
-	_, length := c.extents()
+	workers, length := c.extents()
 	if !c.tier.makeRoom(ctx, length) {
 		// Near the end there may be room for less.
 		if !c.tier.makeRoom(ctx, min(length, o.size-f.Stored())) {
@@ -205,7 +205,9 @@ func (f *File) bringOne(ctx context.Context, next *int64) (more bool, err error)
 	if err := f.usable(); err != nil {
 		return false, err
 	}
-	from, to, ok := o.missingRun(*next, o.size, length)
+	// The last ones are shorter, so that all connections end together.
+	piece := min(length, max((o.size-*next)/int64(2*workers), minExtent)) &^ (chunkSize - 1)
+	from, to, ok := o.missingRun(*next, o.size, piece)
 	if !ok {
 		*next = o.size
 		return false, nil

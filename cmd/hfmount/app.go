@@ -105,7 +105,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		ExitErrHandler:            func(*cli.Context, error) {},
 		Commands: []*cli.Command{
 			mountCommand(), unmountCommand(), statusCommand(), refreshCommand(),
-			lsCommand(), catCommand(), statCommand(), findCommand(),
+			lsCommand(), catCommand(), statCommand(), findCommand(), fetchCommand(),
 			commitCommand(), runCommand(), diffCommand(), discardCommand(),
 			logCommand(), revertCommand(), recoverCommand(),
 			hubCommand(), doctorCommand(), versionCommand(), completionCommand(),

@@ -95,14 +95,7 @@ func (b *bar) show(p progress) {
 	if b.w == nil {
 		return
 	}
-	if b.p == nil || b.bytes != (p.Total > 0) {
-		b.close()
-		b.bytes = p.Total > 0
-		b.p = progressbar.NewOptions64(-1,
-			progressbar.OptionSetWriter(b.w), progressbar.OptionShowBytes(b.bytes), progressbar.OptionClearOnFinish(),
-			progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionSetWidth(24), progressbar.OptionSpinnerType(14),
-			progressbar.OptionSetElapsedTime(false), progressbar.OptionSetPredictTime(b.bytes))
-	}
+	b.begin(p.Total > 0)
 	b.p.Describe(p.text(b.until, time.Now()))
 	if b.bytes {
 		b.p.ChangeMax64(p.Total)
@@ -110,6 +103,18 @@ func (b *bar) show(p progress) {
 		return
 	}
 	_ = b.p.Add(1) // turns the spinner; likewise
+}
+
+// begin puts a bar of that kind on the terminal, if there is none.
+func (b *bar) begin(bytes bool) {
+	if b.p == nil || b.bytes != bytes {
+		b.close()
+		b.bytes = bytes
+		b.p = progressbar.NewOptions64(-1,
+			progressbar.OptionSetWriter(b.w), progressbar.OptionShowBytes(b.bytes), progressbar.OptionClearOnFinish(),
+			progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionSetWidth(24), progressbar.OptionSpinnerType(14),
+			progressbar.OptionSetElapsedTime(false), progressbar.OptionSetPredictTime(b.bytes))
+	}
 }
 
 // text says what is waited for, and when that is given up; until is when the
