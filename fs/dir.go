@@ -30,7 +30,8 @@ type Node interface {
 	Mode() iofs.FileMode
 	// Xattrs returns the user.hf.* attributes (cli.md).
 	Xattrs(ctx context.Context) (map[string]string, error)
-	// TTL is how long the kernel may keep name and attributes unasked.
+	// TTL is how long the kernel may keep name and attributes unasked. Where
+	// Dir.NameTTL says otherwise of the name, that holds.
 	TTL() time.Duration
 }
 
@@ -95,8 +96,22 @@ func (d *Dir) Lookup(ctx context.Context, name string) (Node, error) {
 	return d.kind.lookup(ctx, name)
 }
 
-// NegativeTTL is how long the kernel may believe that a name does not exist.
-func (d *Dir) NegativeTTL() time.Duration { return d.kind.ttl() }
+// NameTTL is how long the kernel may believe that a name is n, or with nil that
+// it does not exist. Where the Notifier hears of each change of a name, that is
+// for ever. Then the directory's own TTL, which is short, makes the kernel ask
+// something now and then while the view is in use: else nobody would look at
+// the branch.
+func (d *Dir) NameTTL(n Node) time.Duration {
+	r, ok := d.kind.(*repoDir)
+	fixed := ok && r.spot == nil
+	switch {
+	case fixed && r.a.tracks(r.path):
+		return forever
+	case fixed || n == nil:
+		return d.kind.ttl()
+	}
+	return n.TTL()
+}
 
 // DirEntry is one line of a directory.
 type DirEntry struct {

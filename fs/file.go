@@ -59,8 +59,13 @@ func (f *File) Ino() uint64 { return f.num }
 // Mode implements Node.
 func (f *File) Mode() iofs.FileMode { return 0 }
 
-// TTL implements Node.
-func (f *File) TTL() time.Duration { return f.a.view.ttl() }
+// TTL implements Node. Fixed content has attributes for ever.
+func (f *File) TTL() time.Duration {
+	if f.w == nil {
+		return forever
+	}
+	return f.a.view.ttl()
+}
 
 // Size is in bytes.
 func (f *File) Size() int64 {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"sync"
+	"sync/atomic"
 
 	"hfmount/remote/hub"
 )
@@ -24,6 +25,7 @@ type noteKind uint8
 const (
 	entryChanged noteKind = iota
 	dirChanged
+	namesForgotten
 	contentDropped
 )
 
@@ -39,6 +41,7 @@ type notes struct {
 	moved chan struct{} // closed when told grows; nil while nobody waits
 
 	wake chan struct{} // holds one token when there may be news
+	news atomic.Uint64 // how many there ever were
 }
 
 // SetNotifier sets who is told about changes; nil disarms: what is queued is
@@ -85,10 +88,15 @@ func (t *Tree) Told(ctx context.Context) {
 	}
 }
 
+// News counts what the Notifier was ever to be told. Who finds another number
+// than before may have an answer from before a change.
+func (t *Tree) News() uint64 { return t.notes.news.Load() }
+
 func (t *Tree) tell(news []note) {
 	if len(news) == 0 {
 		return
 	}
+	t.notes.news.Add(uint64(len(news)))
 	t.notes.mu.Lock()
 	if t.notes.to != nil {
 		t.notes.queue = append(t.notes.queue, news...)
@@ -125,6 +133,8 @@ func (t *Tree) deliver() {
 				to.EntryChanged(n.ino, n.name)
 			case dirChanged:
 				to.DirChanged(n.ino)
+			case namesForgotten:
+				to.NamesForgotten(n.ino)
 			case contentDropped:
 				to.ContentDropped(n.ino)
 			}

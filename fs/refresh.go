@@ -210,17 +210,22 @@ func (v *view) places(ctx context.Context) (places map[string][]uint64, hidden f
 // something else, but for the hidden ones. was is nil if it is not known any
 // more what was shown.
 func differences(dir uint64, was, is *listing, hidden map[string]writeback.Kind) []note {
-	if was == nil {
-		return []note{{kind: dirChanged, ino: dir}}
-	}
-	if was.version == is.version {
-		return nil
-	}
 	var news []note
 	changed := func(name string) {
 		if _, ok := hidden[name]; !ok {
 			news = append(news, note{kind: entryChanged, ino: dir, name: name})
 		}
+	}
+	if was == nil {
+		// Names that are gone are only known to whoever holds them, and names
+		// that are here may be believed not to exist.
+		for i := range is.items {
+			changed(is.items[i].name)
+		}
+		return append(news, note{kind: namesForgotten, ino: dir})
+	}
+	if was.version == is.version {
+		return nil
 	}
 	i, j := 0, 0
 	for i < len(was.items) || j < len(is.items) {

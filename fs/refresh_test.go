@@ -29,6 +29,7 @@ func (l *listener) add(format string, a ...any) {
 
 func (l *listener) EntryChanged(dir uint64, name string) { l.add("entry %x %s", dir, name) }
 func (l *listener) DirChanged(dir uint64)                { l.add("dir %x", dir) }
+func (l *listener) NamesForgotten(dir uint64)            { l.add("names %x", dir) }
 func (l *listener) ContentDropped(ino uint64)            { l.add("content %x", ino) }
 
 func (l *listener) take() []string {
@@ -372,5 +373,69 @@ func TestDirectoryBecomesFile(t *testing.T) {
 		if err := f(); !errors.Is(err, ErrNotDir) && !errors.Is(err, iofs.ErrNotExist) {
 			t.Error(err)
 		}
+	}
+}
+
+// The kernel may believe names for ever where it is told of each change, and
+// asks about directories now and then.
+func TestNameTTL(t *testing.T) {
+	h := newFakeHub()
+	h.commit(repoAB, "main", day(1), someFiles)
+	tree := newTree(t, Options{Source: h, Refresh: time.Minute})
+	root := rootOf(t, tree, "a/b")
+	data := at(t, root, "data").(*Dir)
+	file := at(t, root, "data/x.txt")
+	for what, d := range map[string]time.Duration{
+		"a directory in a directory that was looked into": root.NameTTL(data), "a miss": root.NameTTL(nil),
+		"a file": data.NameTTL(file), "a file's attributes": file.TTL(),
+	} {
+		if d != forever {
+			t.Errorf("%s lasts %v", what, d)
+		}
+	}
+	for what, d := range map[string]time.Duration{"the root's attributes": root.TTL(), "a directory's": data.TTL()} {
+		if d != time.Minute {
+			t.Errorf("%s last %v", what, d)
+		}
+	}
+	v := root.kind.(*repoDir).a.view
+	for i := range maxDirs {
+		v.dirs[dirAt{path: fmt.Sprint(i)}] = struct{}{}
+	}
+	deep := at(t, root, "data/deep").(*Dir)
+	if d := deep.NameTTL(at(t, deep, "y.txt")); d != time.Minute {
+		t.Errorf("where nobody is told: %v", d)
+	}
+	whole := &Dir{&hubRoot{tree}}
+	if d := whole.NameTTL(root); d != time.Minute {
+		t.Errorf("a repository among others: %v", d)
+	}
+}
+
+// Where it is not known any more what was shown, all of it is forgotten, and
+// each name that is there now may have been believed not to be.
+func TestRefreshOfForgottenListing(t *testing.T) {
+	h := newFakeHub()
+	h.commit(repoAB, "main", day(1), someFiles)
+	tree := newTree(t, Options{Source: h})
+	l := &listener{}
+	tree.SetNotifier(l)
+	root := rootOf(t, tree, "a/b")
+	names(t, at(t, root, "data").(*Dir))
+	tree.memo.(*lruMemo).c.Purge()
+	h.commit(repoAB, "main", day(2), with(someFiles, "data/new", "n", "data/x.txt", "-"))
+	if err := tree.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	tree.Told(t.Context())
+	ino := at(t, root, "data").Ino()
+	got := l.take()
+	for _, want := range []string{fmt.Sprintf("names %x", ino), fmt.Sprintf("entry %x new", ino)} {
+		if !slices.Contains(got, want) {
+			t.Errorf("%v lacks %q", got, want)
+		}
+	}
+	if n := tree.News(); n != uint64(len(got)) {
+		t.Errorf("%d news of which %d were told", n, len(got))
 	}
 }

@@ -37,6 +37,9 @@ type Notifier interface {
 	EntryChanged(dir uint64, name string)
 	// DirChanged drops the cached listing of the directory.
 	DirChanged(dir uint64)
+	// NamesForgotten is DirChanged where it is not known which names changed:
+	// it drops all that the kernel has of the directory.
+	NamesForgotten(dir uint64)
 	// ContentDropped drops cached pages of the file.
 	ContentDropped(ino uint64)
 }

@@ -10,6 +10,7 @@ type slowNotifier struct{ answer chan struct{} }
 
 func (n slowNotifier) EntryChanged(uint64, string) { <-n.answer }
 func (n slowNotifier) DirChanged(uint64)           { <-n.answer }
+func (n slowNotifier) NamesForgotten(uint64)       { <-n.answer }
 func (n slowNotifier) ContentDropped(uint64)       { <-n.answer }
 
 func TestTold(t *testing.T) {

@@ -35,8 +35,8 @@ type dirAt struct {
 	alias, path string
 }
 
-// maxDirs bounds view.dirs. Names in directories beyond it are forgotten by
-// the kernel when their TTL ends, instead of at once.
+// maxDirs bounds view.dirs. Names in directories beyond it are believed for
+// a TTL, instead of until they change.
 const maxDirs = 1 << 16
 
 // anchor is a place in the mount where a view is shown. One view may be shown
@@ -230,6 +230,17 @@ func (a *anchor) track(path string) {
 	if _, ok := v.dirs[at]; !ok && len(v.dirs) < maxDirs {
 		v.dirs[at] = struct{}{}
 	}
+}
+
+// tracks reports whether the kernel is told when names of the directory change.
+func (a *anchor) tracks(path string) bool {
+	if !a.view.moves() {
+		return true // they do not
+	}
+	a.view.mu.Lock()
+	defer a.view.mu.Unlock()
+	_, ok := a.view.dirs[dirAt{a.alias, path}]
+	return ok
 }
 
 // gone reports whether err says that the commit itself is lost, as after a

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	gofs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -22,8 +23,7 @@ type dirNode struct {
 
 	changes atomic.Uint64 // that were made through this inode
 
-	reading  atomic.Int32 // requests for names that are not answered yet
-	readLast atomic.Int64 // when the last one was, in nanoseconds since 1970
+	asked atomic.Int64 // when names were last answered, in nanoseconds since 1970
 
 	mu      sync.Mutex
 	gen     uint32 // the number of the listing that was last given out, 0 for none; guarded by mu
@@ -43,13 +43,14 @@ func (d *dirNode) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (
 	}
 	r := d.s.begin(ctx)
 	defer r.finish()
+	defer d.s.answered(d, out, d.s.tree.News())
 	dir := d.dir.Load()
 	n, err := dir.Lookup(r, name)
 	if err != nil {
 		no := d.s.fail(r, "lookup", name, err)
 		if no == syscall.ENOENT {
 			// bridge.Lookup turns this into an answer the kernel remembers.
-			out.SetEntryTimeout(ttl(dir.NegativeTTL()))
+			out.SetEntryTimeout(ttl(dir.NameTTL(nil)))
 		}
 		return nil, no
 	}
@@ -62,12 +63,37 @@ func (d *dirNode) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (
 		return nil, d.s.fail(r, "lookup", name, err)
 	}
 	d.s.entry(out, a, inode.Operations(), n)
+	out.SetEntryTimeout(ttl(dir.NameTTL(n)))
 	return inode, 0
 }
 
-func (d *dirNode) Getattr(ctx context.Context, _ gofs.FileHandle, out *fuse.AttrOut) syscall.Errno {
-	return d.s.getattr(ctx, d, d.dir.Load(), out)
+// answered is called with the answer to a LOOKUP. News that came meanwhile may
+// have been for the kernel to forget what it is only now about to learn: then
+// it may not believe that for long.
+func (s *Server) answered(d *dirNode, out *fuse.EntryOut, before uint64) {
+	if s.tree.News() != before && out.EntryTimeout() > time.Second {
+		out.SetEntryTimeout(time.Second)
+	}
+	d.asked.Store(time.Now().UnixNano())
 }
+
+// Getattr answers what a walk through a directory asks from time to time,
+// which is when a branch that was idle is looked at. Whoever brings news in
+// this way shall see them: the kernel has to forget first.
+func (d *dirNode) Getattr(ctx context.Context, _ gofs.FileHandle, out *fuse.AttrOut) syscall.Errno {
+	before := d.s.tree.News()
+	no := d.s.getattr(ctx, d, d.dir.Load(), out)
+	if d.s.readOnly && d.s.tree.News() != before {
+		// Not for long: the caller may hold what the kernel needs for it.
+		told, cancel := context.WithTimeout(context.Background(), newsPatience)
+		d.s.Told(told)
+		cancel()
+	}
+	return no
+}
+
+// newsPatience bounds how long a walk waits for the kernel to forget.
+const newsPatience = 200 * time.Millisecond
 
 // OpendirHandle takes the snapshot that this handle lists. The kernel may keep
 // the listing and serve later handles from it; it is told to drop what it

@@ -64,6 +64,9 @@ type notice struct {
 	kind noticeKind
 	ino  uint64
 	name string
+	// again: it was sent before, but an answer from before the change may have
+	// been on its way to the kernel then.
+	again bool
 }
 
 type noticeKind uint8
@@ -71,7 +74,7 @@ type noticeKind uint8
 const (
 	entryChanged noticeKind = iota
 	dirChanged
-	dirChangedAgain // what a reply on its way may have brought meanwhile
+	namesForgotten
 	contentDropped
 )
 
@@ -90,6 +93,7 @@ type notifier struct {
 	mu      sync.Mutex
 	queue   []notice        // guarded by mu
 	waiting map[notice]bool // what is in queue; guarded by mu
+	later   []notice        // to be queued after a while; guarded by mu
 	closed  bool            // guarded by mu
 	pending int             // queued or under way; guarded by mu
 	idle    []chan struct{} // closed when pending is 0; guarded by mu
@@ -117,13 +121,18 @@ func newNotifier(log *slog.Logger, patience time.Duration, send func(notice) sys
 }
 
 // EntryChanged implements fs.Notifier.
-func (n *notifier) EntryChanged(dir uint64, name string) { n.put(notice{entryChanged, dir, name}) }
+func (n *notifier) EntryChanged(dir uint64, name string) {
+	n.put(notice{kind: entryChanged, ino: dir, name: name})
+}
 
 // DirChanged implements fs.Notifier.
-func (n *notifier) DirChanged(dir uint64) { n.put(notice{dirChanged, dir, ""}) }
+func (n *notifier) DirChanged(dir uint64) { n.put(notice{kind: dirChanged, ino: dir}) }
+
+// NamesForgotten implements fs.Notifier.
+func (n *notifier) NamesForgotten(dir uint64) { n.put(notice{kind: namesForgotten, ino: dir}) }
 
 // ContentDropped implements fs.Notifier.
-func (n *notifier) ContentDropped(ino uint64) { n.put(notice{contentDropped, ino, ""}) }
+func (n *notifier) ContentDropped(ino uint64) { n.put(notice{kind: contentDropped, ino: ino}) }
 
 func (n *notifier) put(x notice) {
 	n.mu.Lock()
@@ -140,15 +149,29 @@ func (n *notifier) put(x notice) {
 	}
 }
 
-// putLater queues x after a while, if the notifier is not closed by then.
+// putLater queues x after a while, with what else is to be queued then, if the
+// notifier is not closed by that time.
 func (n *notifier) putLater(x notice, after time.Duration) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.later = append(n.later, x)
+	if len(n.later) > 1 {
+		return // it goes with the first
+	}
 	n.ended.Go(func() { // from a notification, so close has not returned
-		timer := time.NewTimer(after)
+		timer := time.NewTimer(2 * after) // at least after for the last of them
 		defer timer.Stop()
 		select {
 		case <-timer.C:
-			n.put(x)
 		case <-n.stop:
+			return
+		}
+		n.mu.Lock()
+		later := n.later
+		n.later = nil
+		n.mu.Unlock()
+		for _, x := range later {
+			n.put(x)
 		}
 	})
 }
@@ -212,7 +235,7 @@ func (n *notifier) wait(ctx context.Context) {
 }
 
 // Told returns when the kernel was told about all that changed in the tree
-// before, or ctx ends. Never call it from a request.
+// before, or ctx ends. A request must not wait for it but briefly.
 func (s *Server) Told(ctx context.Context) {
 	s.tree.Told(ctx)
 	s.notifier.wait(ctx)
@@ -273,13 +296,21 @@ func (s *Server) notify(x notice) syscall.Errno {
 		return 0
 	}
 	inode := n.EmbeddedInode()
+	if d, ok := n.(*dirNode); ok && !x.again && d.askedLately() {
+		x.again = true
+		s.notifier.putLater(x, answerPatience)
+	}
 	switch x.kind {
 	case entryChanged:
 		return inode.NotifyEntry(x.name)
-	case dirChanged, dirChangedAgain:
-		if d, ok := n.(*dirNode); ok && x.kind == dirChanged && d.readLately() {
-			s.notifier.putLater(notice{dirChangedAgain, x.ino, ""}, answerPatience)
+	case namesForgotten:
+		for name := range inode.Children() {
+			if no := inode.NotifyEntry(name); no != 0 && no != syscall.ENOENT {
+				return no
+			}
 		}
+		return inode.NotifyContent(0, 0)
+	case dirChanged:
 		return inode.NotifyContent(0, 0)
 	}
 	if f, ok := n.(*fileNode); ok && f.busy() {

@@ -46,7 +46,7 @@ func TestNotifierSendsInOrder(t *testing.T) {
 		n.DirChanged(1)
 		n.ContentDropped(2)
 		synctest.Wait()
-		want := []notice{{entryChanged, 1, "a"}, {dirChanged, 1, ""}, {contentDropped, 2, ""}}
+		want := []notice{{kind: entryChanged, ino: 1, name: "a"}, {kind: dirChanged, ino: 1}, {kind: contentDropped, ino: 2}}
 		if got := k.got(); !slices.Equal(got, want) {
 			t.Fatalf("sent %v, want %v", got, want)
 		}
@@ -169,4 +169,29 @@ func TestLiveNodes(t *testing.T) {
 	if l.find(0) != a {
 		t.Fatal("a node that was forgotten and revived is not found")
 	}
+}
+
+// What is sent later is sent once, some time after the last one was put, and
+// not at all when the mount ends first.
+func TestNotifierPutLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := &kernel{}
+		n := newNotifier(silent(), notifyPatience, k.send)
+		defer n.close()
+		n.putLater(notice{kind: dirChanged, ino: 1}, time.Second)
+		time.Sleep(time.Second / 2)
+		n.putLater(notice{kind: dirChanged, ino: 1}, time.Second)
+		n.putLater(notice{kind: dirChanged, ino: 2}, time.Second)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if got := k.got(); len(got) != 0 {
+			t.Fatalf("too early: %v", got)
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if got := k.got(); !slices.Equal(got, []notice{{kind: dirChanged, ino: 1}, {kind: dirChanged, ino: 2}}) {
+			t.Fatalf("sent %v", got)
+		}
+		n.putLater(notice{kind: dirChanged, ino: 3}, time.Second)
+	})
 }

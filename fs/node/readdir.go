@@ -36,12 +36,13 @@ func (b *bridge) readDir(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirE
 	if d == nil {
 		return fuse.ENOTDIR
 	}
-	d.reading.Add(1)
-	defer func() {
-		d.readLast.Store(time.Now().UnixNano())
-		d.reading.Add(-1)
-	}()
 	b.s.live.add(d)
+	defer func(before uint64) {
+		d.asked.Store(time.Now().UnixNano())
+		if b.s.tree.News() != before {
+			b.s.notifier.putLater(notice{kind: dirChanged, ino: d.StableAttr().Ino}, answerPatience)
+		}
+	}(b.s.tree.News())
 	r := b.s.begin(&fuse.Context{Caller: in.Caller, Cancel: cancel})
 	defer r.finish()
 	l, gen, i, err := d.listingAt(r, in.Offset)
@@ -113,10 +114,10 @@ func (d *dirNode) listingAt(r *request, off uint64) (l *fs.Listing, gen uint32, 
 // with a listing from before a change that the kernel was told of meanwhile.
 const answerPatience = 2 * time.Second
 
-// readLately reports whether an answer with names may not have reached the
+// askedLately reports whether an answer with names may not have reached the
 // kernel yet.
-func (d *dirNode) readLately() bool {
-	return d.reading.Load() > 0 || time.Now().UnixNano()-d.readLast.Load() < int64(answerPatience)
+func (d *dirNode) askedLately() bool {
+	return time.Now().UnixNano()-d.asked.Load() < int64(answerPatience)
 }
 
 // givenListings are those that somebody may be in the middle of reading.

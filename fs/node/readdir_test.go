@@ -7,6 +7,7 @@ import (
 	"slices"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
@@ -210,5 +211,31 @@ func TestListWhileWriting(t *testing.T) {
 				t.Fatalf("round %d: stays%04d is shown %d times", round, i, n)
 			}
 		}
+	}
+}
+
+// A LOOKUP that was overtaken by news is not believed for long.
+func TestAnswerOvertakenByNews(t *testing.T) {
+	w := newWire(t)
+	d := w.dirOf(make(chan struct{}), &fuse.ReadIn{InHeader: fuse.InHeader{NodeId: fuse.FUSE_ROOT_ID}})
+	if d != nil {
+		t.Fatal("a node is given away where OPENDIR is answered")
+	}
+	w.s.noOpendir = true
+	d = w.dirOf(make(chan struct{}), &fuse.ReadIn{InHeader: fuse.InHeader{NodeId: fuse.FUSE_ROOT_ID}})
+	var out fuse.EntryOut
+	for _, news := range []bool{false, true} {
+		out.SetEntryTimeout(time.Hour)
+		before := w.s.tree.News()
+		if news {
+			before--
+		}
+		w.s.answered(d, &out, before)
+		if short := out.EntryTimeout() <= time.Second; short != news {
+			t.Errorf("news %v: believed for %v", news, out.EntryTimeout())
+		}
+	}
+	if !d.askedLately() {
+		t.Error("it was asked")
 	}
 }

@@ -11,15 +11,20 @@ import (
 )
 
 // xattrPrefix is the one namespace with anything in it. Names outside of it
-// are answered without asking: the kernel and ls -l ask for security.* and
-// system.* on every file.
+// are answered without asking.
 const xattrPrefix = "user.hf."
 
 // getxattr copies the value to dest. If that is too small it returns ERANGE
 // and the size, from which go-fuse also answers the question for the size.
 func (s *Server) getxattr(ctx context.Context, n fs.Node, name string, dest []byte) (uint32, syscall.Errno) {
-	if !strings.HasPrefix(name, xattrPrefix) {
+	switch {
+	case strings.HasPrefix(name, xattrPrefix):
+	case strings.HasPrefix(name, "user."):
 		return 0, syscall.ENODATA
+	default:
+		// There are no labels and no lists here at all. ls -l asks for
+		// security.* and system.* of every file until it is told so.
+		return 0, syscall.ENOTSUP
 	}
 	r := s.begin(ctx)
 	defer r.finish()
