@@ -105,13 +105,45 @@ func (f *front) tree(w http.ResponseWriter, r *http.Request, q *request) {
 // after finds where a listing goes on behind a path. A path that is gone,
 // because the branch has moved, leaves what sorts behind it by name.
 func after(entries []hub.Entry, path string) int {
-	if i := slices.IndexFunc(entries, func(e hub.Entry) bool { return e.Path == path }); i >= 0 {
-		return i + 1
+	// A listing may be of a million entries, and every page of it comes here.
+	for _, dir := range [...]bool{false, true} {
+		i, ok := slices.BinarySearchFunc(entries, path, func(e hub.Entry, path string) int {
+			return walkOrder(e.Path, e.Type == hub.Directory, path, dir)
+		})
+		if ok {
+			return i + 1
+		}
 	}
 	if i := slices.IndexFunc(entries, func(e hub.Entry) bool { return e.Path > path }); i >= 0 {
 		return i
 	}
 	return len(entries)
+}
+
+// walkOrder compares two paths as repo.list orders them: directories first,
+// each followed by what is in it, then files; names as git sorts them.
+func walkOrder(a string, aDir bool, b string, bDir bool) int {
+	for {
+		x, restA, inA := strings.Cut(a, "/")
+		y, restB, inB := strings.Cut(b, "/")
+		switch dx, dy := inA || aDir, inB || bDir; {
+		case dx != dy && dx:
+			return -1
+		case dx != dy:
+			return 1
+		case x != y && dx:
+			return strings.Compare(x+"/", y+"/")
+		case x != y:
+			return strings.Compare(x, y)
+		case !inA && !inB:
+			return 0
+		case !inA:
+			return -1
+		case !inB:
+			return 1
+		}
+		a, b = restA, restB
+	}
 }
 
 func (f *front) writeEntries(w http.ResponseWriter, q *request, commit hub.CommitID, entries []hub.Entry, expand bool) {
