@@ -49,10 +49,10 @@ func (b *bench) cold(latency time.Duration, bps int64, bars coldBars) error {
 	}
 	probes := []probe{b.raw(shares(url, b.file.Size, connections)...), b.coldRead(), b.coldRead("--cache-size", "0"), nil, nil, nil}
 	if bars.peers {
-		probes[3] = b.raw(shares(url, b.file.Size, 1)...)
+		probes[3] = times(aQuarter, b.raw(shares(url, b.file.Size/aQuarter, 1)...))
 		if b.rclone != "" {
-			probes[4] = b.rcloneCold()
-			probes[5] = b.rcloneCold(rcloneTuned...)
+			probes[4] = times(aQuarter, b.rcloneCold(aQuarter))
+			probes[5] = b.rcloneCold(1, rcloneTuned...)
 		}
 	}
 	all, err := b.take(probes...)
@@ -65,7 +65,7 @@ func (b *bench) cold(latency time.Duration, bps int64, bars coldBars) error {
 	best := all[0].best()
 	b.add("raw, 16 connections (curl, best)", rate(b.file.Size, best), "1", "")
 	if bars.peers {
-		b.add("raw, one connection (curl, best)", rate(b.file.Size, all[3].best()), ratio(best, all[3].best()), "")
+		b.add("raw, one connection (curl, best)", rate(b.file.Size, all[3].best()), ratio(best, all[3].best()), "of a quarter of the file, as rclone's defaults")
 	}
 	for _, r := range []struct {
 		what  string

@@ -15,7 +15,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"hfmount/remote/hub"
@@ -44,7 +43,6 @@ type bench struct {
 	modelSize    int64             // bytes of the safetensors model
 
 	hub      *hubProcess
-	user     *syscall.Credential // an ordinary user, nil for whoever runs this
 	rows     []row
 	section  string // name of the one that runs
 	failures int
@@ -176,6 +174,7 @@ func (b *bench) run(quotas bool) (err error) {
 		if len(b.only) > 0 && !slices.Contains(b.only, s.name) {
 			continue
 		}
+		fmt.Fprintln(os.Stderr, "bench:", s.name)
 		b.measureSection(s.name, s.what, s.do)
 	}
 	return nil

@@ -18,6 +18,7 @@ const rowBytes = 12*8 + 36
 // text, with DuckDB's own row groups.
 const makeParquet = `
 import duckdb, sys
+duckdb.execute('SET enable_progress_bar = false')
 numbers = ', '.join(f'random() AS x{i}' for i in range(12))
 duckdb.execute(f"""COPY (SELECT i AS id, {numbers}, md5(i::VARCHAR) AS text FROM range({int(sys.argv[2])}) t(i))
   TO '{sys.argv[1]}' (FORMAT parquet, COMPRESSION snappy)""")
@@ -29,6 +30,7 @@ duckdb.execute(f"""COPY (SELECT i AS id, {numbers}, md5(i::VARCHAR) AS text FROM
 const scanParquet = `
 import duckdb, json, sys, time
 con = duckdb.connect()
+con.execute('SET enable_progress_bar = false')
 def asked():
     with open('/proc/self/io') as f:
         return int(f.readline().split()[1])

@@ -117,15 +117,16 @@ func (p *rcloneMounted) stop() error {
 
 func (p *rcloneMounted) close() error { return errors.Join(p.stop(), os.RemoveAll(p.dir)) }
 
-// rcloneCold reads the file through rclone, its cache empty.
-func (b *bench) rcloneCold(flags ...string) probe {
+// rcloneCold reads the file, or a part of it, through rclone with empty caches.
+func (b *bench) rcloneCold(fraction int, flags ...string) probe {
 	return func() (time.Duration, error) {
 		p, err := b.rcloneMount(flags...)
 		if err != nil {
 			return 0, err
 		}
 		b.gate()
-		d, err := reader{}.dd(p.path("w.bin"))
+		d, err := reader{}.timed("dd", "if="+p.path("w.bin"), "of=/dev/null", "bs=1M", "status=none",
+			fmt.Sprint("count=", b.file.Size>>20/int64(fraction)))
 		return d, errors.Join(err, p.close())
 	}
 }

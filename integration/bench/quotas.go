@@ -118,7 +118,7 @@ func (q *quotaRun) list(r hub.Repo) error {
 	}
 	_, err = m.findSize(m.dir, q.b.files)
 	took := time.Since(begin)
-	q.check(fmt.Sprintf("mount and find over %d files", q.b.files), seconds(took), err == nil, "all shown", text(err))
+	q.check(fmt.Sprintf("mount and find over %d files", q.b.files), seconds(took), err == nil, "all shown", oneLine(err))
 	return q.end(m, "find")
 }
 
@@ -129,7 +129,7 @@ func (q *quotaRun) read() error {
 		return err
 	}
 	d, err := m.dd(m.path("w.bin"))
-	q.check(fmt.Sprintf("read %d MiB", q.b.file.Size>>20), rate(q.b.file.Size, d), err == nil, "to the end", text(err))
+	q.check(fmt.Sprintf("read %d MiB", q.b.file.Size>>20), rate(q.b.file.Size, d), err == nil, "to the end", oneLine(err))
 	return q.end(m, "large read")
 }
 
@@ -178,7 +178,7 @@ func (m *mounted) watch(stop <-chan struct{}) (said string) {
 		}
 		out, err := m.output("status", m.dir)
 		if err != nil {
-			said = text(err)
+			said = oneLine(err)
 			continue
 		}
 		for line := range strings.Lines(string(out)) {
@@ -191,7 +191,7 @@ func (m *mounted) watch(stop <-chan struct{}) (said string) {
 	}
 }
 
-func text(err error) string {
+func oneLine(err error) string {
 	if err == nil {
 		return ""
 	}

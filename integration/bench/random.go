@@ -21,9 +21,9 @@ func (b *bench) random() error {
 	if err := b.hub.Shape(near, nearBPS); err != nil {
 		return err
 	}
-	ops, faults := 160, 100
+	ops, faults := 100, 60
 	if b.quick {
-		ops, faults = 32, 10
+		ops, faults = 16, 10
 	}
 	// One round trip: what curl waits for the first byte of such a range, on a
 	// connection that is there.

@@ -38,6 +38,8 @@ func (p *bar) met(got float64) bool {
 func (b *bench) put(r row) {
 	r.section = b.section
 	b.rows = append(b.rows, r)
+	fmt.Fprintln(os.Stderr, " ", strings.Join(slices.DeleteFunc([]string{r.what, r.value, r.ratio, r.bar, r.pass, r.note},
+		func(s string) bool { return s == "" }), " | "))
 }
 
 // add adds a line without a bar.
