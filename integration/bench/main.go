@@ -53,11 +53,18 @@ type bench struct {
 	tidy     tidy
 }
 
-// sections in the order of the table. Each prepares what it needs.
-var sections = []struct {
+// measurement is one section of the table.
+type measurement struct {
 	name, what string
 	do         func(*bench) error
-}{
+}
+
+// named are sections that take so long that they run only if -only names them,
+// or with tiny sizes.
+var named = map[string]bool{"growth": true}
+
+// sections in the order of the table. Each prepares what it needs.
+var sections = []measurement{
 	{"shaped", "cold sequential, 30 ms and 100 MB/s a connection", (*bench).shaped},
 	{"far", "cold sequential, 100 ms and 50 MB/s a connection", (*bench).far},
 	{"unshaped", "cold sequential, unshaped", (*bench).unshaped},
@@ -147,12 +154,7 @@ func found(program string) string {
 
 func (b *bench) run(quotas bool) (err error) {
 	for _, name := range b.only {
-		if !slices.ContainsFunc(sections, func(s struct {
-			name, what string
-			do         func(*bench) error
-		}) bool {
-			return s.name == name
-		}) {
+		if !slices.ContainsFunc(sections, func(s measurement) bool { return s.name == name }) {
 			return fmt.Errorf("there is no section %q; -only list names them", name)
 		}
 	}
@@ -171,7 +173,11 @@ func (b *bench) run(quotas bool) (err error) {
 		return err
 	}
 	for _, s := range sections {
-		if len(b.only) > 0 && !slices.Contains(b.only, s.name) {
+		wanted := slices.Contains(b.only, s.name)
+		if len(b.only) == 0 {
+			wanted = b.quick || !named[s.name]
+		}
+		if !wanted {
 			continue
 		}
 		fmt.Fprintln(os.Stderr, "bench:", s.name)
