@@ -65,6 +65,10 @@ func (d *dirNode) created(ctx context.Context, r *request, name string, file *fs
 	inode := d.NewInode(ctx, n, fileAttr(file))
 	d.s.live.add(n)
 	d.s.entry(out, a, n, file)
+	// Also where the kernel writes by itself: it is empty, and the kernel looks
+	// again after its own writes. A mapping cannot change it before a SETATTR or
+	// a write made it larger.
+	out.SetAttrTimeout(ttl(file.TTL()))
 	return inode, o, 0, 0
 }
 

@@ -121,7 +121,7 @@ func (f *fileNode) Flush(ctx context.Context, fh gofs.FileHandle) syscall.Errno 
 	}
 	o.flushed.Store(true)
 	flush := o.h.Flush
-	if c, ok := fuse.FromContext(ctx); ok && o.pid != 0 && f.s.processOf(c.Pid) == o.pid && lastDescriptor(o.pid, f.name()) {
+	if c, ok := fuse.FromContext(ctx); ok && o.pid != 0 && f.s.processOf(c.Pid) == o.pid && f.s.tables.last(o.pid, f.s.dir, f.name()) {
 		flush = o.h.FlushLast
 	}
 	ctx = context.WithoutCancel(ctx)

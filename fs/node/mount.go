@@ -84,6 +84,7 @@ type Server struct {
 	given     givenListings
 	writerDue dueWriters
 	threads   threads
+	tables    descriptorTables
 	replies   sync.Map      // of *openReply, by the request's cancel channel
 	ended     chan struct{} // closed when all of the mount is gone
 
@@ -204,6 +205,7 @@ func (s *Server) serve() {
 	s.tree.SetNotifier(nil)
 	s.notifier.close()
 	s.shared.close()
+	s.tables.close()
 	s.mu.Lock()
 	left := make([]*openFile, 0, len(s.open))
 	for o := range s.open {

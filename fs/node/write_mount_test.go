@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -696,4 +697,33 @@ func TestFullStaging(t *testing.T) {
 	m.do("commit")
 	m.write("more", "x")
 	m.wantText("more", "x")
+}
+
+// What a program asks of a file that it just made, the kernel knows.
+func TestCreateIsKnown(t *testing.T) {
+	m := startWriting(t)
+	m.write("first", "x")
+	asked := func() int {
+		n, err := strconv.Atoi(m.ask("asked getattr"))
+		must(t, err)
+		return n
+	}
+	before := asked()
+	f := openFlags(t, m.path("new"), os.O_WRONLY|os.O_CREATE|os.O_EXCL)
+	if st, err := f.Stat(); err != nil || st.Size() != 0 {
+		t.Fatalf("%v, %v", st, err)
+	}
+	// One for the directory, of which a name changed.
+	if n := asked() - before; n > 1 {
+		t.Errorf("%d requests for attributes", n)
+	}
+	_, err := f.WriteString("more")
+	must(t, err)
+	if st, err := f.Stat(); err != nil || st.Size() != 4 {
+		t.Errorf("after a write: %v, %v", st, err)
+	}
+	must(t, f.Truncate(4096))
+	if st, err := f.Stat(); err != nil || st.Size() != 4096 {
+		t.Errorf("after a truncate: %v, %v", st, err)
+	}
 }

@@ -80,7 +80,7 @@ func validID(id string) bool {
 // Create makes an empty file, which is complete.
 func (d *Dir) Create() (*File, error) {
 	id := newID()
-	w, err := os.OpenFile(d.name(id), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	w, err := openFile(d.name(id), unix.O_RDWR|unix.O_CREAT|unix.O_EXCL)
 	if err != nil {
 		return nil, err
 	}

@@ -214,13 +214,28 @@ func (f *File) openLocked(write bool) error {
 	if *at != nil {
 		return nil
 	}
-	fd, err := os.OpenFile(f.Path(), flags, 0)
+	fd, err := openFile(f.Path(), flags)
 	if err != nil {
 		return err
 	}
 	*at = fd
 	f.d.use(f)
 	return nil
+}
+
+// openFile is os.OpenFile for a regular file, without the five calls that find
+// out that one cannot be polled.
+func openFile(name string, flags int) (*os.File, error) {
+	for {
+		fd, err := unix.Open(name, flags|unix.O_CLOEXEC, 0o600)
+		switch err {
+		case nil:
+			return os.NewFile(uintptr(fd), name), nil
+		case unix.EINTR:
+		default:
+			return nil, &os.PathError{Op: "open", Path: name, Err: err}
+		}
+	}
 }
 
 // Data is a descriptor of a complete file, for the kernel to read and write
