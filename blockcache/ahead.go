@@ -82,6 +82,12 @@ func (f *File) ahead(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		if o.unlooked {
+			c.mu.Unlock()
+			o.look()
+			c.mu.Lock()
+			continue
+		}
 		fl := o.flightOver(0)
 		if fl == nil {
 			fl = o.fetch(f, 0, o.size, false, false)

@@ -14,9 +14,8 @@ import (
 func (o *object) openDisk() {
 	c := o.c
 	if o.small {
-		stored := c.tier.contains(o.id)
 		c.mu.Lock()
-		o.onDisk = o.onDisk || stored
+		o.unlooked = !o.onDisk
 		c.mu.Unlock()
 		return
 	}
@@ -42,6 +41,16 @@ func (o *object) openDisk() {
 			o.available(i)
 		}
 	}
+}
+
+// look asks the directory for a small object. That waits for the first read: an
+// open whose pages the kernel has kept never comes to one. No lock is held.
+func (o *object) look() {
+	stored := o.c.tier.contains(o.id)
+	o.c.mu.Lock()
+	defer o.c.mu.Unlock()
+	o.unlooked = false
+	o.onDisk = o.onDisk || stored
 }
 
 // followable says that another process may be storing the object. Cache.mu is
@@ -242,6 +251,11 @@ func (f *File) Native() (*os.File, bool) {
 		return nil, false
 	}
 	c.mu.Lock()
+	if o.unlooked {
+		c.mu.Unlock()
+		o.look()
+		c.mu.Lock()
+	}
 	ok := f.usable() == nil && (o.small && o.onDisk || o.disk != nil && o.disk.complete && o.verified)
 	c.mu.Unlock()
 	if !ok {

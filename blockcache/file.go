@@ -233,6 +233,11 @@ func (f *File) await(ctx context.Context, cur *cursor, pos, to, asked int64, hol
 		fl := o.flightOver(ch)
 		if fl == nil {
 			switch {
+			case o.unlooked:
+				c.mu.Unlock()
+				o.look()
+				c.mu.Lock()
+				continue
 			case o.small && o.onDisk:
 				fl = o.loadSmall(f, holding)
 			case !o.small && o.disk.has(idx, uint8(1)<<(ch%perBlock)):

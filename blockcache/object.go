@@ -32,6 +32,7 @@ type object struct {
 	disk     *diskFile   // nil without users, without a tier, and for small objects
 	replaced []*diskFile // what disk was before Adopt; readers may be in them
 	onDisk   bool        // small objects: stored, as far as this process knows
+	unlooked bool        // small objects: it did not ask the disk since they were opened
 	unstored bool        // does not go to disk: no tier, or too large for it
 
 	// beyond holds the blocks from hashed on that are complete in memory or on

@@ -187,7 +187,7 @@ func (f *fileNode) enter(o *openFile, file *fs.File, epoch uint64, reply *openRe
 	defer f.mu.Unlock()
 	wish := openWish{write: o.write, local: o.h.Local(), size: file.Size()}
 	var disk *os.File
-	if reply != nil && f.s.mayPassThrough() && (o.write || !f.s.writerDue.is(f.name, f.s.now())) {
+	if reply != nil && f.opens.asks(wish) && f.s.mayPassThrough() && (o.write || !f.s.writerDue.is(f.name, f.s.now())) {
 		if d, id, ok := o.h.Backing(); ok {
 			disk, wish.backing = d, id
 		}

@@ -62,6 +62,18 @@ func (c openCount) mode(w openWish, present string) (m openMode, ok bool) {
 	return cached, true
 }
 
+// asks reports whether mode depends on the file on disk. Finding that costs
+// more than all the rest of an open.
+func (c openCount) asks(w openWish) bool {
+	switch {
+	case c.native > 0:
+		return w.write
+	case c.cached > 0:
+		return false
+	}
+	return w.write || w.local || w.size >= nativeMin
+}
+
 func (c *openCount) enter(m openMode) { *c.of(m)++ }
 func (c *openCount) leave(m openMode) { *c.of(m)-- }
 func (c openCount) idle() bool        { return c.cached == 0 && c.native == 0 }

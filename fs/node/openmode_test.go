@@ -105,3 +105,34 @@ func TestOpenModesNeverMix(t *testing.T) {
 	}
 	walk(openCount{}, "", nil, 5)
 }
+
+// TestAsks has the file on disk be looked for wherever it makes a difference.
+func TestAsks(t *testing.T) {
+	asked := 0
+	for _, c := range []openCount{{}, {cached: 1}, {native: 1}} {
+		for _, w := range []openWish{
+			{size: nativeMin - 1}, {size: nativeMin}, {size: 1, local: true}, {size: 1, write: true}, {size: nativeMin, write: true, local: true},
+		} {
+			present := ""
+			if c.native > 0 {
+				present = "a"
+			}
+			none, noneOK := c.mode(w, present)
+			differs := false
+			for _, b := range []string{"a", "b"} {
+				w.backing = b
+				m, ok := c.mode(w, present)
+				differs = differs || m != none || ok != noneOK
+			}
+			if differs && !c.asks(w) {
+				t.Errorf("%+v of %+v depends on a file that is not asked for", w, c)
+			}
+			if c.asks(w) {
+				asked++
+			}
+		}
+	}
+	if (openCount{}).asks(openWish{size: nativeMin - 1}) || asked == 0 {
+		t.Errorf("asked %d times, and for small files", asked)
+	}
+}
