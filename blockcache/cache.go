@@ -83,6 +83,7 @@ type Cache struct {
 	queued   int64 // bytes that wait for the disk writer
 	jobs     int   // entries of queue
 	drained  chan struct{}
+	starved  map[*File]struct{} // those with a stream that memory held up
 	closed   bool
 	shutdown bool // queue is closed
 }
@@ -98,6 +99,7 @@ func Open(o Options) (*Cache, error) {
 	c := &Cache{
 		opts: o, log: o.Logger,
 		objects: make(map[hub.ContentID]*object),
+		starved: make(map[*File]struct{}),
 		mem:     newMemory(o.MemoryBytes),
 		slots:   make(chan struct{}, o.Connections),
 	}

@@ -103,6 +103,7 @@ func (c *Cache) writeLoop() {
 		}
 		c.jobs--
 		c.queued -= bytes
+		c.resume()
 		if err == nil && j.blocks != nil && j.o.verified {
 			j.o.settle()
 		}

@@ -12,9 +12,11 @@
 //
 // Objects up to 8 MiB are fetched whole and compared with their hash before a
 // byte of them is served, from the network and from disk alike. Larger objects
-// are hashed in order behind the reader. When the last missing block of one
-// has arrived, reads of that block and of the object's last block wait for the
-// verdict. On a mismatch the object leaves memory and disk, and every handle
+// are hashed in order behind the reader: blocks that it has yet to come to are
+// evicted last, and reading ahead waits for it where memory is short, so that a
+// stream faster than the hash is verified all the same. When the last missing
+// block of one has arrived, reads of that block and of the object's last block
+// wait for the verdict. On a mismatch the object leaves memory and disk, and every handle
 // that was open on it answers [ErrCorrupt] until it is closed, so that a
 // retry by the kernel cannot hide the error. Once a block was hashed, its
 // chunks are held to the checksums of that pass if they are fetched again.

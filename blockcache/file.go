@@ -330,6 +330,7 @@ func (f *File) Close() error {
 	}
 	f.closed = true
 	delete(o.files, f)
+	delete(c.starved, f)
 	for i, cur := range f.cursors {
 		if cur != nil {
 			f.drop(cur)

@@ -49,6 +49,7 @@ const (
 	unlisted segment = iota
 	probation
 	protected
+	awaited // evicted last: the hasher has yet to come to it
 )
 
 func fullMask(size int) uint8 { return uint8(1<<((size+chunkSize-1)/chunkSize) - 1) }
@@ -129,15 +130,17 @@ func (b *block) grew() {
 type memory struct {
 	limit     int64
 	used      int64 // in buffers of blocks
+	pinned    int64 // of used: what nothing can evict
 	free      [][]byte
-	lists     [3]*simplelru.LRU[*block, struct{}]
+	lists     [4]*simplelru.LRU[*block, struct{}]
 	protected int64 // bytes
+	hashers   int   // that run, and will unpin what they are done with
 	freed     chan struct{}
 }
 
 func newMemory(limit int64) memory {
 	m := memory{limit: max(limit, minMemory)}
-	for _, s := range []segment{probation, protected} {
+	for _, s := range []segment{probation, protected, awaited} {
 		// The bound is in bytes and kept here; NewLRU fails only for size 0.
 		m.lists[s], _ = simplelru.NewLRU[*block, struct{}](math.MaxInt, nil)
 	}
@@ -153,7 +156,8 @@ func cost(n int) int64 {
 	return blockSize
 }
 
-// reserve evicts until need more bytes fit, or says that they do not.
+// reserve evicts until need more bytes fit, or says that they do not. While a
+// hasher runs it is waited for rather than left without its next blocks.
 func (m *memory) reserve(need int64) bool {
 	for m.used+need > m.limit {
 		b := m.oldest()
@@ -166,7 +170,10 @@ func (m *memory) reserve(need int64) bool {
 }
 
 func (m *memory) oldest() *block {
-	for _, s := range []segment{probation, protected} {
+	for _, s := range []segment{probation, protected, awaited} {
+		if s == awaited && m.hashers > 0 {
+			break
+		}
 		if b, _, ok := m.lists[s].GetOldest(); ok {
 			return b
 		}
@@ -242,7 +249,10 @@ func (m *memory) unlist(b *block) {
 
 func (m *memory) enlist(b *block) {
 	b.list = probation
-	if b.hot {
+	switch {
+	case b.o.awaits(b) && int64(m.lists[awaited].Len()) < m.limit/blockSize/2:
+		b.list = awaited
+	case b.hot:
 		b.list = protected
 		m.protected += cost(len(b.data))
 	}
@@ -262,7 +272,10 @@ func (m *memory) enlist(b *block) {
 
 // pin keeps b's buffer until the matching unpin.
 func (m *memory) pin(b *block) {
-	m.unlist(b)
+	if b.pins == 0 {
+		m.unlist(b)
+		m.pinned += cost(len(b.data))
+	}
 	b.pins++
 }
 
@@ -271,6 +284,7 @@ func (m *memory) unpin(b *block) {
 	if b.pins > 0 {
 		return
 	}
+	m.pinned -= cost(len(b.data))
 	switch {
 	case b.gone:
 		m.release(b.data)

@@ -234,6 +234,10 @@ func (f *File) advance(cur *cursor) {
 		if c.ahead+(to-from) > c.budget() {
 			return
 		}
+		if !c.roomAhead(to - from) {
+			c.starved[f] = struct{}{}
+			return
+		}
 		fl := o.fetch(f, from, to, false, false)
 		if fl == nil {
 			return // memory is short; the next read tries again
@@ -256,6 +260,27 @@ func (f *File) own(cur *cursor, fl *flight) {
 	fl.refs++
 	fl.cursor = cur
 	cur.flights = append(cur.flights, fl)
+}
+
+// roomAhead says that n bytes more may be read ahead. What waits for the hasher
+// and the disk is pinned, too; if read-ahead took the rest, a block that was
+// read would be evicted before its turn, and the object never be verified.
+func (c *Cache) roomAhead(n int64) bool { return c.mem.pinned+n <= c.mem.limit/8*7 }
+
+// resume lets the streams go on that memory held up, once there is some again.
+func (c *Cache) resume() {
+	if len(c.starved) == 0 || !c.roomAhead(c.extent()) {
+		return
+	}
+	held := c.starved
+	c.starved = make(map[*File]struct{})
+	for f := range held {
+		for _, cur := range f.cursors {
+			if cur != nil {
+				f.advance(cur)
+			}
+		}
+	}
 }
 
 // pass unpins the blocks before off: the stream has read them.

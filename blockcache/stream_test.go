@@ -2,7 +2,9 @@ package blockcache
 
 import (
 	"context"
+	"errors"
 	"io"
+	"sync"
 	"sync/atomic"
 	"testing"
 )
@@ -156,5 +158,36 @@ func TestBuffersComeFromSlabsWithinTheLimit(t *testing.T) {
 	}
 	for _, b := range m.free {
 		unmapBuffer(b)
+	}
+}
+
+// Reads that come out of order within a few blocks, as the kernel's do, get the
+// verdict with the last of them, however little memory there is.
+func TestStreamOutOfOrderIsVerified(t *testing.T) {
+	const size, together = 6 * minMemory, 4
+	for range 5 {
+		c := open(t, Options{MemoryBytes: minMemory})
+		f := handle(t, c, hugeID(size), &hugeSource{}) // which is not the hash of zeros
+		var corrupt atomic.Bool
+		for off := int64(0); off < size && !corrupt.Load(); off += together * blockSize {
+			var wg sync.WaitGroup
+			for i := range int64(together) {
+				wg.Go(func() {
+					_, err := f.ReadAt(context.Background(), make([]byte, blockSize), off+(together-1-i)*blockSize)
+					if errors.Is(err, ErrCorrupt) {
+						corrupt.Store(true)
+					} else if err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			wg.Wait()
+		}
+		if !corrupt.Load() {
+			c.mu.Lock()
+			t.Errorf("not verified: %d blocks hashed, %d chained, %d absent of %d", f.o.hashed, f.o.chained, f.o.absent(), f.o.nblocks)
+			c.mu.Unlock()
+		}
+		f.Close()
 	}
 }

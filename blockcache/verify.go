@@ -12,6 +12,10 @@ import (
 	"hfmount/remote/hub"
 )
 
+// chainGap is how far, in blocks, readers may be ahead of the first block that
+// is not there, for those in between to be kept for the hasher.
+const chainGap = 2 * tolerance / blockSize
+
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // newHash returns the hash of an identity, fed with what goes before the bytes
@@ -145,11 +149,20 @@ func (o *object) chain() {
 	}
 }
 
+// awaits reports whether b is soon needed by the hasher and nowhere else. A
+// stream is read out of order, so that blocks are passed by readers before the
+// one before them comes and chains them.
+func (o *object) awaits(b *block) bool {
+	return !o.small && !o.verified && o.dead == nil && b.idx >= o.hashed && b.idx-o.chained <= chainGap &&
+		b.complete() && !o.disk.full(b.idx, len(b.data))
+}
+
 func (o *object) kickHasher() {
 	if o.small || o.verified || o.dead != nil || o.hashing || o.c.closed {
 		return
 	}
 	o.hashing = true
+	o.c.mem.hashers++
 	o.users++
 	o.c.wg.Go(func() {
 		o.runHasher()
@@ -201,17 +214,21 @@ func (o *object) runHasher() {
 			sums = chunkSums(data, fullMask(n))
 		}
 		c.mu.Lock()
+		adopted := o.verified
+		if !adopted {
+			o.chained = max(o.chained, i+1)
+			delete(o.beyond, i)
+			o.sums = append(o.sums, sums)
+			o.hashed++
+		}
 		o.unlink(i)
 		if b != nil {
 			c.mem.unpin(b)
+			c.resume()
 		}
-		if o.verified {
-			break // adopted meanwhile
+		if adopted {
+			break
 		}
-		o.chained = max(o.chained, i+1)
-		delete(o.beyond, i)
-		o.sums = append(o.sums, sums)
-		o.hashed++
 	}
 	if o.hashed == o.nblocks && o.dead == nil && !o.verified {
 		if hashIs(o.hash, o.id) {
@@ -235,6 +252,8 @@ func (o *object) unlink(i int64) {
 
 func (o *object) endHasher() {
 	o.hashing = false
+	o.c.mem.hashers--
+	o.c.mem.signal() // what was kept for it is there to be evicted
 	if o.dead != nil || o.c.closed || o.verified {
 		o.unchain()
 	}
