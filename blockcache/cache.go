@@ -79,7 +79,9 @@ type Cache struct {
 	flying   int   // fetches in flight, but for
 	ending   int   // those that have given their place to the next
 	ahead    int64 // bytes pinned for read-ahead
-	streams  int   // cursors that read ahead
+	streams  int   // cursors and plans that read ahead
+	plans    []*plan
+	proof    proof
 	queued   int64 // bytes that wait for the disk writer
 	jobs     int   // entries of queue
 	drained  chan struct{}

@@ -184,7 +184,11 @@ func (f *File) view(ctx context.Context, off int64, n, want int, h *holds) (*Vie
 		pos = to
 	}
 	err := f.judge(ctx, off, end)
+	curious := o.plan.curious(off, end)
 	c.mu.Unlock()
+	if curious && err == nil {
+		f.look(end)
+	}
 	if err != nil {
 		v.Release()
 		return nil, err
@@ -337,6 +341,7 @@ func (f *File) Close() error {
 			f.cursors[i] = nil
 		}
 	}
+	o.leavePlan()
 	for _, fl := range o.flights {
 		if fl.f == f {
 			fl.abort()

@@ -40,6 +40,8 @@ type object struct {
 	beyond      map[int64]struct{}
 	lastMissing int64 // block that became complete last
 
+	plan *plan // nil until a handle expects one
+
 	verified bool
 	hash     hash.Hash
 	hashed   int64              // blocks in hash

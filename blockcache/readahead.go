@@ -34,6 +34,7 @@ type cursor struct {
 	used        int
 	flights     []*flight
 	blocks      []*block // pinned, in the order asked for
+	plan        *plan    // whose flights it owns; such a cursor follows no reader
 }
 
 // pace measures what the network answers like, over all objects.
@@ -150,6 +151,7 @@ func (f *File) observe(off, end int64) *cursor {
 	cur.consumed += end - off
 	f.pass(cur, off)
 	f.grow(cur)
+	f.touch(cur, off, end)
 	return cur
 }
 
@@ -159,7 +161,10 @@ func distance(k *cursor, off int64) int64 { return max(k.next-off, off-k.next) }
 func (k *cursor) dense() bool { return k.consumed*2 >= k.next-k.start }
 
 // trusted says that the whole window is worth having.
-func (k *cursor) trusted() bool {
+func (f *File) trusted(k *cursor) bool {
+	if f.o.plan.holdsBack(k) {
+		return false
+	}
 	return k.dense() && (k.start == 0 && k.consumed > firstRead/2 || k.consumed >= 32<<20)
 }
 
@@ -174,9 +179,9 @@ func (f *File) grow(cur *cursor) {
 	switch {
 	case !cur.dense(), cur.next >= f.o.size:
 		cur.window = 0
-	case cur.trusted():
+	case f.trusted(cur):
 		cur.window = max(cur.window, full)
-	case cur.start > 0 && cur.consumed > firstRead/2:
+	case cur.start > 0 && cur.consumed > firstRead/2 && !f.o.plan.holdsBack(cur):
 		cur.window = max(cur.window, cur.consumed/2)
 	}
 	switch {
@@ -193,7 +198,7 @@ func (f *File) grow(cur *cursor) {
 
 // stalled widens the window of a stream whose reader has to wait for it.
 func (f *File) stalled(cur *cursor) {
-	if cur == nil || cur.window == 0 || cur.stall || !cur.trusted() {
+	if cur == nil || cur.window == 0 || cur.stall || !f.trusted(cur) {
 		return
 	}
 	cur.stall = true
@@ -206,6 +211,10 @@ func (f *File) stalled(cur *cursor) {
 // allow. It waits until a whole extent fits, rather than nibble.
 func (f *File) advance(cur *cursor) {
 	o, c := f.o, f.o.c
+	if cur.plan != nil {
+		f.pursue(cur.plan)
+		return
+	}
 	if cur.window == 0 || f.closed || o.dead != nil {
 		return
 	}

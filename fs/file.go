@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"hfmount/blockcache"
+	"hfmount/fs/formats"
 	"hfmount/remote/hub"
 )
 
@@ -133,7 +134,11 @@ func (v *view) openHeld(h *held, num uint64) (*blockcache.File, error) {
 func (v *view) openPlace(p *place) (*blockcache.File, error) {
 	b := &binding{v: v}
 	b.at.Store(p)
-	return v.t.cache.File(p.entry.Content(), b)
+	f, err := v.t.cache.File(p.entry.Content(), b)
+	if err == nil {
+		f.Expect(formats.All{}, formats.Named(p.entry.Path))
+	}
+	return f, err
 }
 
 // Handle is an open file. In a view that is only read it keeps the bytes it

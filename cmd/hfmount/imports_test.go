@@ -17,7 +17,8 @@ import (
 var allowedImports = map[string][]string{
 	"hfmount/cmd/hfmount": {"hfmount/...", "github.com/...", "golang.org/x/...", "net/http"},
 	"hfmount/fs/node":     {"hfmount/fs", "hfmount/blockcache", "hfmount/remote/hub", "github.com/hanwen/go-fuse/v2/...", "golang.org/x/...", "github.com/hashicorp/golang-lru/v2/...", "github.com/moby/sys/mountinfo"},
-	"hfmount/fs": {"hfmount/blockcache", "hfmount/writeback", "hfmount/writeback/staging", "hfmount/remote/hub", "github.com/hashicorp/golang-lru/v2/...",
+	"hfmount/fs/formats":  {},
+	"hfmount/fs": {"hfmount/blockcache", "hfmount/fs/formats", "hfmount/writeback", "hfmount/writeback/staging", "hfmount/remote/hub", "github.com/hashicorp/golang-lru/v2/...",
 		"github.com/dgraph-io/ristretto/v2/...", "github.com/cespare/xxhash/v2", "golang.org/x/..."},
 	"hfmount/blockcache":        {"hfmount/remote/hub", "github.com/hashicorp/golang-lru/v2/...", "github.com/dgraph-io/ristretto/v2/...", "github.com/cespare/xxhash/v2", "golang.org/x/..."},
 	"hfmount/remote":            {"hfmount/remote/lfs", "hfmount/remote/hub", "net/http", "github.com/google/uuid", "github.com/hashicorp/golang-lru/v2/...", "github.com/dgraph-io/ristretto/v2/...", "golang.org/x/..."},
