@@ -232,11 +232,11 @@ func (g growthData) sizePlate() plate {
 		title: "What a file costs as it grows, at 30 ms a request and 100 MB/s a connection", axis: "size of the file, GB",
 		note: "Both axes are logarithmic. Dashed: in proportion to the size. Level: the same whatever the size. The window is the file, or its last 10 GB.",
 		plots: []plot{
-			{"Time to open, and to the first byte, milliseconds", []line{c("first byte", "first byte, ms")}},
-			{"One of 200 random reads of 4 KiB, milliseconds", []line{c("median", "random read, ms")}},
+			{"Open and read the first byte, ms", []line{c("first byte", "first byte, ms")}},
+			{"A random read of 4 KiB, ms", []line{c("median", "random read, ms")}},
 			{"Bytes fetched, kB", []line{c("first 128 KiB", "header, kB"), c("a random read", "a random read, kB")}},
-			{"Reading a window in order, MB/s", []line{c("", "window, MB/s")}},
-			{"Bytes fetched for each byte read of the window", []line{c("", "window fetched / read")}},
+			{"A window read in order, MB/s", []line{c("", "window, MB/s")}},
+			{"The same: bytes fetched for each read", []line{c("", "window fetched / read")}},
 			{"Memory of the process (RSS), MB", []line{c("at most", "RSS at most, MB"), c("random reads only", "RSS after random reads, MB")}},
 		},
 	}
@@ -248,12 +248,12 @@ func (g growthData) filesPlate() plate {
 		title: "What a repository costs as its files become more, 100 in a folder", axis: "files",
 		note: "Both axes are logarithmic. Dashed: in proportion to the number of files. Level: the same however many there are.",
 		plots: []plot{
-			{"Cold: from mount to the end of the first ls, seconds", []line{c("", "first ls, s")}},
-			{"Cold: from mount to the end of find -size, seconds", []line{c("", "find cold, s")}},
+			{"Mount and first ls, cold, seconds", []line{c("", "first ls, s")}},
+			{"Mount and find -size, cold, seconds", []line{c("", "find cold, s")}},
 			{"find -size again, seconds", []line{c("", "find again, s")}},
 			{"Requests to the API until then", []line{c("", "API requests")}},
-			{"Memory of the process (RSS) at rest, MB", []line{c("", "RSS, MB")}},
-			{"The same, divided by the files, bytes", []line{c("", "bytes per file")}},
+			{"Memory of the process at rest, MB", []line{c("", "RSS, MB")}},
+			{"The same for each file, bytes", []line{c("", "bytes per file")}},
 		},
 	}
 }

@@ -83,6 +83,7 @@ var sections = []measurement{
 	{"commit", "a commit of many files, against hf upload", (*bench).commit},
 	{"memory", "memory", (*bench).memory},
 	{"cpu", "CPU seconds", (*bench).cpu},
+	{"growth", "how cost grows", (*bench).growth},
 }
 
 func main() {
