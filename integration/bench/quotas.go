@@ -165,7 +165,7 @@ func (q *quotaRun) scan(r hub.Repo, made MadeFiles) error {
 }
 
 // watch looks at status now and then, and returns the first text that speaks
-// of a limit.
+// of a limit or of a reader that waits.
 func (m *mounted) watch(stop <-chan struct{}) (said string) {
 	for {
 		select {
@@ -183,7 +183,7 @@ func (m *mounted) watch(stop <-chan struct{}) (said string) {
 		}
 		for line := range strings.Lines(string(out)) {
 			lower := strings.ToLower(line)
-			if strings.Contains(lower, "limit") || strings.Contains(lower, "quota") || strings.Contains(lower, "wait") {
+			if strings.Contains(lower, "limit") || strings.Contains(lower, "quota") || strings.Contains(lower, "wait") || strings.Contains(lower, "stall") {
 				said = strings.TrimSpace(line)
 				break
 			}
