@@ -2,11 +2,8 @@ package fs
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	iofs "io/fs"
-	"maps"
-	"slices"
 	"strings"
 	"time"
 
@@ -219,96 +216,6 @@ func (st *state) asked(path string) {
 	}
 	st.filled, st.leaves = true, nil
 	st.v.t.sp.start(func() { st.fill(st.v.t.sp.ctx) })
-}
-
-// maxFill bounds a recursive listing, in entries: it is held in memory until
-// it is complete.
-const maxFill = 250_000
-
-// fill lists everything and splits it. A failure costs nothing but time.
-func (st *state) fill(ctx context.Context) {
-	t := st.v.t
-	dirs := map[string]*builder{"": {}}
-	keys := map[string]gitID{"": st.root}
-	n := 0
-	for e, err := range t.src.List(ctx, st.snap, "", true) {
-		if n++; n > maxFill {
-			t.log.Debug("too many entries to list at once", "repo", st.where("").String())
-			return
-		}
-		if err == nil {
-			dir, _ := split(e.Path)
-			b := dirs[dir]
-			if b == nil {
-				b = &builder{dir: strings.Clone(dir)}
-				dirs[b.dir] = b
-			}
-			err = b.add(e)
-		}
-		if err != nil {
-			t.log.Debug("recursive listing failed", "repo", st.where("").String(), "error", err)
-			if !errors.Is(err, hub.ErrBadAnswer) && !gone(err) {
-				st.mu.Lock()
-				st.filled = false // it may work the next time
-				st.mu.Unlock()
-			}
-			return
-		}
-		if e.Type == hub.Directory {
-			keys[strings.Clone(e.Path)], _ = parseID(e.OID)
-		}
-	}
-	for dir := range dirs {
-		if _, ok := keys[dir]; !ok {
-			t.log.Warn("recursive listing has files in a directory that it has not", "repo", st.where(dir).String())
-			return
-		}
-	}
-	// A directory comes before what is in it, because its listing says since
-	// when that is unchanged.
-	made := make(map[string]*listing)
-	for _, dir := range slices.Sorted(maps.Keys(keys)) {
-		if ctx.Err() != nil {
-			return
-		}
-		if st.has(dir, keys[dir]) {
-			continue
-		}
-		at := st.rootAt()
-		if dir != "" {
-			parent, name := split(dir)
-			l := made[parent]
-			if l == nil {
-				l = st.onHand(parent, keys[parent])
-			}
-			if l == nil {
-				return // removed by another process
-			}
-			i, ok := l.find(name)
-			if !ok || l.items[i].oid != keys[dir] {
-				t.log.Warn("recursive listing differs from that of one level", "repo", st.where(dir).String())
-				return
-			}
-			at = l.treeAt(i)
-		}
-		b := dirs[dir]
-		delete(dirs, dir)
-		if b == nil {
-			b = &builder{dir: dir}
-		}
-		l, err := st.finish(b, at)
-		if err != nil {
-			t.log.Warn("recursive listing", "error", err)
-			return
-		}
-		made[dir] = l
-	}
-	for _, l := range made {
-		if ctx.Err() != nil {
-			return
-		}
-		st.keep(l)
-	}
 }
 
 // lookup finds the listing that holds path, and its line there. path is not

@@ -165,7 +165,11 @@ func (m *meta) keep(l *listing) {
 		return
 	}
 	dir := m.pathDir(l.repo, l.dir)
+	first := os.Mkdir(dir, 0o700) == nil
 	m.write(filepath.Join(dir, l.key.String()), l.encode())
+	if first {
+		return
+	}
 	if files := newestFirst(dir); len(files) > keepTrees {
 		for _, f := range files[keepTrees:] {
 			_ = os.Remove(filepath.Join(dir, f.Name()))
