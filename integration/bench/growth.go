@@ -230,7 +230,7 @@ func (g growthData) sizePlate() plate {
 	c := func(name, measure string) line { return curve(name, g.Size, measure, 1e9) }
 	return plate{
 		title: "What a file costs as it grows, at 30 ms a request and 100 MB/s a connection", axis: "size of the file, GB",
-		note: "Both axes are logarithmic. Dashed: in proportion to the size. Level: the same whatever the size. The window is the file, or its last 10 GB.",
+		note: "Both axes are logarithmic. Dashed: in proportion to the size. Level: the same whatever the size. The window is the file, or the last 10 GB of it; a file larger than the cache is streamed, not stored.",
 		plots: []plot{
 			{"Open and read the first byte, ms", []line{c("first byte", "first byte, ms")}},
 			{"A random read of 4 KiB, ms", []line{c("median", "random read, ms")}},

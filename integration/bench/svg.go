@@ -141,7 +141,7 @@ func (q plot) draw(s *strings.Builder, axis string) {
 			label(s, px, py-7, class, "middle", short(p.y))
 		}
 		fmt.Fprintf(s, `<path class="%s" d="%s"/>`+"\n", class, d.String())
-		if l.name != "" {
+		if len(q.lines) > 1 {
 			label(s, left+8+float64(i)*104, 29, class, "", l.name)
 		}
 	}
