@@ -151,7 +151,7 @@ func checkReadAhead(p node.Probe) finding {
 		return finding{Check: "read-ahead", State: findingOK, Text: "can be raised"}
 	}
 	return finding{Check: "read-ahead", State: findingNote, Text: "stays at the kernel's default of 128 KiB",
-		Hint: "as root after mounting: echo 4096 > /sys/class/bdi/$(mountpoint -d DIR)/read_ahead_kb"}
+		Hint: "as root after mounting: echo 896 > /sys/class/bdi/$(mountpoint -d DIR)/read_ahead_kb"}
 }
 
 // lowSpace is where a cache has little use: its floor is 20 GB.

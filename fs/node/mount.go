@@ -41,7 +41,7 @@ type Options struct {
 	// Whether it can is tried there; empty means no such files.
 	CacheDir string
 	// ReadAheadKB is what the kernel's read-ahead is raised to where that is
-	// allowed, in KiB; 0 means 4096.
+	// allowed, in KiB; 0 means 896.
 	ReadAheadKB int
 	Logger      *slog.Logger // nil is silence
 
@@ -52,7 +52,11 @@ const (
 	fsType        = "hfmount"
 	maxTransfer   = 1 << 20 // bytes in one READ
 	maxBackground = 64      // READs of the kernel's read-ahead in flight
-	readAheadKB   = 4096
+	// readAheadKB is what the kernel reads around a page fault, wherever that is
+	// in a file, so it is most of what a random access to a mapping costs: this
+	// much touches at most 1 MiB of the cache's 128 KiB chunks. Reading far ahead
+	// is the cache's part, which knows a stream from a lone read.
+	readAheadKB = 896
 )
 
 // writeCapabilities: O_TRUNC arrives with its OPEN, so that a file which is
