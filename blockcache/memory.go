@@ -50,7 +50,13 @@ const (
 	probation
 	protected
 	awaited // evicted last: the hasher has yet to come to it
+	spent   // evicted first: a stream has passed it, and the kernel has its bytes
 )
+
+// keepSpent is how many spent blocks stay before their buffers are used again
+// rather than new ones mapped: memory that nobody has touched yet costs more
+// than all that is done with a block.
+const keepSpent = 16
 
 func fullMask(size int) uint8 { return uint8(1<<((size+chunkSize-1)/chunkSize) - 1) }
 
@@ -132,7 +138,7 @@ type memory struct {
 	used      int64 // in buffers of blocks
 	pinned    int64 // of used: what nothing can evict
 	free      [][]byte
-	lists     [4]*simplelru.LRU[*block, struct{}]
+	lists     [5]*simplelru.LRU[*block, struct{}]
 	protected int64 // bytes
 	hashers   int   // that run, and will unpin what they are done with
 	freed     chan struct{}
@@ -140,7 +146,7 @@ type memory struct {
 
 func newMemory(limit int64) memory {
 	m := memory{limit: max(limit, minMemory)}
-	for _, s := range []segment{probation, protected, awaited} {
+	for _, s := range []segment{probation, protected, awaited, spent} {
 		// The bound is in bytes and kept here; NewLRU fails only for size 0.
 		m.lists[s], _ = simplelru.NewLRU[*block, struct{}](math.MaxInt, nil)
 	}
@@ -170,7 +176,7 @@ func (m *memory) reserve(need int64) bool {
 }
 
 func (m *memory) oldest() *block {
-	for _, s := range []segment{probation, protected, awaited} {
+	for _, s := range []segment{spent, probation, protected, awaited} {
 		if s == awaited && m.hashers > 0 {
 			break
 		}
@@ -182,6 +188,10 @@ func (m *memory) oldest() *block {
 }
 
 func (m *memory) buffer(n int) []byte {
+	if n > blockSize/2 && len(m.free) == 0 && m.lists[spent].Len() > keepSpent {
+		b, _, _ := m.lists[spent].GetOldest()
+		b.o.forget(b)
+	}
 	m.used += cost(n)
 	for len(m.free) > 0 {
 		b := m.free[len(m.free)-1]
@@ -196,15 +206,7 @@ func (m *memory) buffer(n int) []byte {
 		unmapBuffer(b)
 	}
 	if n > blockSize/2 {
-		b, more := mapBuffers()
-		for _, x := range more {
-			if m.used+int64(len(m.free)+1)*blockSize <= m.limit {
-				m.free = append(m.free, x)
-			} else {
-				unmapBuffer(x)
-			}
-		}
-		return b[:n]
+		return mapBuffer()[:n]
 	}
 	return make([]byte, n)
 }
@@ -255,6 +257,8 @@ func (m *memory) enlist(b *block) {
 	case b.hot:
 		b.list = protected
 		m.protected += cost(len(b.data))
+	case b.o.passed(b):
+		b.list = spent
 	}
 	m.lists[b.list].Add(b, struct{}{})
 	for m.protected > m.limit/4*3 {

@@ -181,7 +181,7 @@ func (f *File) grow(cur *cursor) {
 		cur.window = 0
 	case f.trusted(cur):
 		cur.window = max(cur.window, full)
-	case cur.start > 0 && cur.consumed > firstRead/2 && !f.o.plan.holdsBack(cur):
+	case cur.start > 0 && cur.reads > 2 && cur.consumed > firstRead/2 && !f.o.plan.holdsBack(cur):
 		cur.window = max(cur.window, cur.consumed/2)
 	}
 	switch {

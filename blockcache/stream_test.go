@@ -136,7 +136,7 @@ func TestChunksAreSummedOnArrival(t *testing.T) {
 	}
 }
 
-func TestBuffersComeFromSlabsWithinTheLimit(t *testing.T) {
+func TestBuffersStayWithinTheLimit(t *testing.T) {
 	m := newMemory(minMemory)
 	var held [][]byte
 	for range minMemory / blockSize {
@@ -189,5 +189,45 @@ func TestStreamOutOfOrderIsVerified(t *testing.T) {
 			c.mu.Unlock()
 		}
 		f.Close()
+	}
+}
+
+// What a stream has passed gives its memory to what comes next, though the
+// ceiling would allow more.
+func TestPassedBlocksAreUsedAgain(t *testing.T) {
+	data := randomBytes(96<<20, 7)
+	for _, tt := range []struct {
+		name string
+		o    Options
+		most int
+	}{
+		{"on disk", Options{Dir: t.TempDir(), DiskBytes: -1}, 80},
+		{"larger than memory", Options{MemoryBytes: 128 << 20}, 48},
+		{"worth keeping", Options{MemoryBytes: 256 << 20}, 96},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.o.Connections = 1
+			c := open(t, tt.o)
+			f := handle(t, c, sha256ID(data), &fakeSource{data: data})
+			for off := int64(0); off < int64(len(data)); off += blockSize {
+				if _, err := f.ReadAt(t.Context(), make([]byte, blockSize), off); err != nil {
+					t.Fatal(err)
+				}
+				for { // the hasher and the disk are done with it
+					c.mu.Lock()
+					b := f.o.blocks[off/blockSize-1] // read-ahead keeps the present one
+					idle := b == nil || b.pins == 0
+					c.mu.Unlock()
+					if idle {
+						break
+					}
+					pauseBriefly()
+				}
+			}
+			used := int(c.Stats().MemoryBytes / blockSize)
+			if kept := tt.most == 96; kept && used != 96 || !kept && used > tt.most {
+				t.Errorf("%d blocks in memory, want %d", used, tt.most)
+			}
+		})
 	}
 }

@@ -149,6 +149,16 @@ func (o *object) chain() {
 	}
 }
 
+// passed reports whether nobody is likely to need b in memory: a reader has
+// been through all of it once, it was hashed, and it can be had from disk, or
+// its object would not stay in memory anyway.
+func (o *object) passed(b *block) bool {
+	if o.small || b.readTo < len(b.data) || !b.complete() || !o.verified && b.idx >= o.hashed {
+		return false
+	}
+	return o.disk.full(b.idx, len(b.data)) || (o.disk == nil || o.unstored) && o.size > o.c.mem.limit/2
+}
+
 // awaits reports whether b is soon needed by the hasher and nowhere else. A
 // stream is read out of order, so that blocks are passed by readers before the
 // one before them comes and chains them.
