@@ -203,8 +203,9 @@ func sleeper(t *testing.T) *exec.Cmd {
 	})
 	pid := cmd.Process.Pid
 	waitFor(t, "the child's exec", func() bool {
-		name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
-		return err == nil && strings.TrimSpace(string(name)) == "sleep"
+		// Its name changes before its files are closed, its arguments after.
+		args, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		return err == nil && strings.HasPrefix(string(args), "sleep\x00")
 	})
 	return cmd
 }
