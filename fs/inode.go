@@ -28,7 +28,7 @@ func (k *inode) attr(num uint64) Attr {
 	o.mu.Unlock()
 	if local != nil {
 		// Asks the disk: the kernel may write by itself.
-		a.Size, a.Mtime = local.Size(), local.Mtime()
+		a.Size, a.Mtime = local.Stat()
 		if !m.of.Equal(a.Mtime) {
 			m.mtime = time.Time{}
 		}

@@ -272,6 +272,17 @@ func (f *File) settledLocked() bool {
 	return f.flushed && len(f.writers) == 0 && !f.wrote.Load()
 }
 
+// Stat is Size and Mtime of the same moment.
+func (f *File) Stat() (size int64, mtime time.Time) {
+	f.l.mu.RLock()
+	defer f.l.mu.RUnlock()
+	p := f.print
+	if !f.settledLocked() {
+		p, _ = f.cur.sf.Print() // what it was last if it is gone
+	}
+	return p.Size, time.Unix(0, p.Mtime)
+}
+
 // Mtime is when it was last written.
 func (f *File) Mtime() time.Time {
 	f.l.mu.RLock()

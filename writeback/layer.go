@@ -78,6 +78,7 @@ type Layer struct {
 	values    map[string]json.RawMessage
 	sending   map[string]bool // paths of a commit whose outcome is not known
 	compacted int64           // size of the journal when it was last rewritten
+	rewritten int             // how many changes there were then
 	expecting []expected      // oldest first
 
 	signal signal

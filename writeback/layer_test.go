@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"hfmount/remote/hub"
@@ -378,5 +379,43 @@ func TestDamagedJournalKeepsBytes(t *testing.T) {
 	l.crash()
 	if l.Damage() != "" || len(l.Under("")) != 0 {
 		t.Error("something is left:", l.Damage(), l.Under(""))
+	}
+}
+
+// New changes make the journal longer, and nothing shorter: it is rewritten for
+// history alone.
+func TestJournalIsRewrittenForHistory(t *testing.T) {
+	l, err := OpenLayer(LayerOptions{StateDir: t.TempDir(), Key: testKey})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	put := func(i int) {
+		t.Helper()
+		if err := l.Apply(0, Edit{Path: fmt.Sprintf("d/%06d", i), Kind: Symlink, Target: strings.Repeat("x", 300)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	last, shrunk := l.journal.Size(), 0
+	look := func() {
+		now := l.journal.Size()
+		if now < last {
+			shrunk++
+		}
+		last = now
+	}
+	for i := range 10_000 {
+		put(i)
+		look()
+	}
+	if shrunk > 0 || last < 2<<20 {
+		t.Errorf("after new changes alone it has %d bytes, and was rewritten %d times", last, shrunk)
+	}
+	for i := range 50_000 {
+		put(i % 10)
+		look()
+	}
+	if shrunk == 0 {
+		t.Errorf("with %d bytes it was never rewritten", last)
 	}
 }

@@ -47,6 +47,7 @@ type Queue struct {
 	prNext   time.Time                     // of the next look at what the branch has of it
 	prSeen   hub.CommitID                  // the head at which the pull request's paths were compared
 	denied   bool                          // the last attempt had no permission
+	lookTook time.Duration                 // the last look of an attempt at all changes
 	opening  *opening                      // a pull request that may have been opened
 
 	kick  chan struct{}

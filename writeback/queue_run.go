@@ -13,6 +13,8 @@ import (
 
 const (
 	lookEvery   = 500 * time.Millisecond // at most, while names change all the time
+	lookMost    = 5 * time.Second        // of rest between two looks that take long
+	lookShare   = 20                     // a look is followed by a rest this many times as long
 	maxBackoff  = time.Minute
 	recheck     = time.Minute // of a branch that is gone, and of the pull request
 	limitedWait = 5 * time.Minute
@@ -44,8 +46,16 @@ func (q *Queue) Run(ctx context.Context) error {
 	for {
 		// Looking costs time in proportion to the changes: not after each of
 		// ten thousand closes.
-		if d := lookEvery - time.Since(looked); d > 0 {
-			if sleep(ctx, d) != nil {
+		if d := restAfter(q.lookTook) - time.Since(looked); d > 0 {
+			rest := time.NewTimer(d)
+			select {
+			case <-ctx.Done():
+			case <-rest.C:
+			case <-q.kick:
+				q.kicked()
+			}
+			rest.Stop()
+			if ctx.Err() != nil {
 				return nil
 			}
 		}
@@ -67,13 +77,7 @@ func (q *Queue) Run(ctx context.Context) error {
 		case <-due:
 		case <-q.again:
 		case <-q.kick:
-			q.mu.Lock()
-			q.notBefore, q.failures, q.blocked = time.Time{}, 0, ""
-			q.forkless = false
-			clear(q.paused)
-			q.mu.Unlock()
-			q.uploads.retry()
-			q.poke()
+			q.kicked()
 			looked = time.Time{}
 		}
 		if timer != nil {
@@ -83,6 +87,23 @@ func (q *Queue) Run(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// restAfter is how long not to look after a look that took as long: the more
+// changes wait, the less it matters to see each at once.
+func restAfter(took time.Duration) time.Duration {
+	return min(max(lookEvery, lookShare*took), lookMost)
+}
+
+// kicked forgets why nothing was to be tried.
+func (q *Queue) kicked() {
+	q.mu.Lock()
+	q.notBefore, q.failures, q.blocked = time.Time{}, 0, ""
+	q.forkless = false
+	clear(q.paused)
+	q.mu.Unlock()
+	q.uploads.retry()
+	q.poke()
 }
 
 // attempt makes the automatic commit that is due, if one is.
@@ -161,10 +182,12 @@ func (q *Queue) automatic(ctx context.Context, now time.Time, held bool) (time.T
 	if held || q.policy.Manual {
 		return next, nil
 	}
+	began := time.Now()
 	items, at := q.unpaused(q.unguarded(q.look()), now)
 	sooner(at)
 	selected, at := q.due(items, now)
 	sooner(at)
+	q.lookTook = time.Since(began)
 	if len(selected) == 0 {
 		return next, nil
 	}

@@ -213,9 +213,10 @@ func (u *uploads) progress() []Progress {
 func (u *uploads) run(ctx context.Context, wg *sync.WaitGroup) {
 	for {
 		changed := u.q.l.changed()
+		began := time.Now()
 		next := u.startAhead(ctx, wg)
 		// Looking costs time in proportion to the changes.
-		if sleep(ctx, lookEvery) != nil {
+		if sleep(ctx, restAfter(time.Since(began))) != nil {
 			return
 		}
 		var due <-chan time.Time

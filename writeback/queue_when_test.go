@@ -359,3 +359,15 @@ func TestRunIsATransaction(t *testing.T) {
 		r.wantPending("d/a held")
 	})
 }
+
+// However many changes wait, looking at them takes a small part of the time, and
+// one that is due is found soon.
+func TestRestAfterLook(t *testing.T) {
+	for took, want := range map[time.Duration]time.Duration{
+		0: lookEvery, time.Millisecond: lookEvery, 100 * time.Millisecond: 2 * time.Second, time.Minute: lookMost,
+	} {
+		if got := restAfter(took); got != want {
+			t.Errorf("after %v: %v, want %v", took, got, want)
+		}
+	}
+}

@@ -105,16 +105,22 @@ func (l *Layer) appendLocked(payloads ...payload) error {
 	return nil
 }
 
-// compactLocked rewrites the journal when most of it is history. The record
-// that made it due is in it already, so that a failure costs space only. mu
-// is held.
+// changeSize is about what one more change adds to a rewritten journal, in
+// bytes: a little less, so that history is not mistaken for what is needed.
+const changeSize = 400
+
+// compactLocked rewrites the journal when most of it is history: not while many
+// new changes make it long, of which a rewrite would leave all, at the price of
+// a sync that everybody waits for. The record that made it due is in it already,
+// so that a failure costs space only. mu is held.
 func (l *Layer) compactLocked() {
-	if l.closed || l.journal.Size() <= max(1<<20, 4*l.compacted) {
+	needed := l.compacted + changeSize*int64(len(l.changes)-l.rewritten)
+	if l.closed || l.journal.Size() <= max(1<<20, 4*needed) {
 		return
 	}
 	if err := l.rewriteLocked(); err != nil {
 		l.log.Warn("the journal stays long", "dir", l.dir, "err", err)
-		l.compacted = l.journal.Size() // not again at once
+		l.compacted, l.rewritten = l.journal.Size(), len(l.changes) // not again at once
 	}
 }
 
@@ -152,7 +158,7 @@ func (l *Layer) rewriteLocked() error {
 		return failed
 	}
 	if err == nil {
-		l.compacted = l.journal.Size()
+		l.compacted, l.rewritten = l.journal.Size(), len(l.changes)
 	}
 	return err
 }
