@@ -161,9 +161,9 @@ func (f *File) succeed(ctx context.Context) (stored bool, err error) {
 }
 
 // extents is how what is missing is divided: so many ranges at once, of so
-// many bytes each, that they take no more than a quarter of the memory.
+// many bytes each, that they take no more than half of the memory.
 func (c *Cache) extents() (workers int, length int64) {
-	share := c.mem.limit / 4
+	share := c.mem.limit / 2
 	workers = int(min(int64(c.opts.Connections), max(share/minExtent, 1)))
 	return workers, min(c.pace.extent(), share/int64(workers)) &^ (chunkSize - 1)
 }

@@ -38,7 +38,7 @@ Example:
 			&cli.StringSliceFlag{Name: "include", Usage: "fetch only what a `PATTERN` matches; repeatable"},
 			&cli.StringSliceFlag{Name: "exclude", Usage: "leave out what a `PATTERN` matches; repeatable"},
 			jsonFlag(),
-		}, storeFlags("warn")...),
+		}, fetchStoreFlags()...),
 		Action: func(c *cli.Context) (err error) {
 			if err := wantArgs(c, 1, -1); err != nil {
 				return err
@@ -65,6 +65,18 @@ Example:
 			return fetch(ctx, treeReader{cfg, st.tree}, st.cache, filter, c.Args().Slice(), c.Bool("json"), c.App.Writer, c.App.ErrWriter)
 		},
 	}
+}
+
+// fetchStoreFlags are storeFlags with less memory: what was stored is not read
+// again, so that more of it only costs.
+func fetchStoreFlags() []cli.Flag {
+	flags := storeFlags("warn")
+	for _, f := range flags {
+		if g, ok := f.(*cli.GenericFlag); ok && g.Name == "memory" {
+			g.Value = &sizeValue{n: 256e6}
+		}
+	}
+	return flags
 }
 
 // fetched is what a fetch did. Bytes are those of different contents: what is
