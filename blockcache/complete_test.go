@@ -11,10 +11,10 @@ import (
 	"time"
 )
 
-// failing is a source that must not be asked.
-var failing = errors.New("asked for bytes")
+// errLost is a source that must not be asked.
+var errLost = errors.New("asked for bytes")
 
-func refuseAll(int64, int64) error { return failing }
+func refuseAll(int64, int64) error { return errLost }
 
 // whole reads the object through a new cache on dir, without a source.
 func whole(t *testing.T, dir string, data []byte) {
