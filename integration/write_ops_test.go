@@ -305,7 +305,8 @@ func TestWaysToWrite(t *testing.T) {
 			repo := fmt.Sprintf("alice/way%d", i)
 			w.seed(repo, writeSeed())
 			native := w.plain(fmt.Sprintf("plain%d", i), repo, writeSeed())
-			m := w.writable(repo)
+			// A directory renamed into place would be committed at once.
+			m := w.writable(repo, "--commit", "manual")
 			before := w.log(repo, "main")
 
 			shell := func(kind, dir string) string {
