@@ -50,6 +50,9 @@ func (b *bench) growth() error {
 		}
 		g.Size[n] = m
 		b.add(fmt.Sprintf("a file of %g GB", float64(n)/1e9), "", "", m.String())
+		if err := g.draw(dir); err != nil { // a run that is ended has what it came to
+			return err
+		}
 	}
 	for _, n := range counts {
 		if !wanted(fmt.Sprint(n)) {
@@ -61,13 +64,21 @@ func (b *bench) growth() error {
 		}
 		g.Files[n] = m
 		b.add(fmt.Sprintf("%d files", n), "", "", m.String())
+		if err := g.draw(dir); err != nil {
+			return err
+		}
 	}
+	return g.draw(dir)
+}
+
+// draw keeps what was measured, and draws it.
+func (g growthData) draw(dir string) error {
 	text, err := json.MarshalIndent(g, "", " ")
 	if err != nil {
 		return err
 	}
 	return errors.Join(
-		os.WriteFile(kept, append(text, '\n'), 0o644),
+		os.WriteFile(filepath.Join(dir, "growth.json"), append(text, '\n'), 0o644),
 		os.WriteFile(filepath.Join(dir, "growth-size.svg"), []byte(g.sizePlate().svg()), 0o644),
 		os.WriteFile(filepath.Join(dir, "growth-files.svg"), []byte(g.filesPlate().svg()), 0o644),
 	)
