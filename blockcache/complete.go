@@ -301,14 +301,11 @@ func (f *File) conclude(ctx context.Context) (stored bool, err error) {
 		if err := f.usable(); err != nil {
 			return false, err
 		}
-		o.kickHasher()
-		if !o.hashing {
+		ruling := o.ruling()
+		if ruling == nil {
 			return false, ErrClosed // the cache is closing
 		}
-		if o.verdict == nil {
-			o.verdict = make(chan struct{})
-		}
-		if err := c.await(ctx, o.verdict); err != nil {
+		if err := c.await(ctx, ruling); err != nil {
 			return false, err
 		}
 	}

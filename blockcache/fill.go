@@ -110,13 +110,4 @@ func (o *object) flightIn(idx int64) *flight {
 }
 
 // pause waits for ch without Cache.mu; false means the cache is closing.
-func (c *Cache) pause(ch <-chan struct{}) bool {
-	c.mu.Unlock()
-	defer c.mu.Lock()
-	select {
-	case <-ch:
-		return true
-	case <-c.ctx.Done():
-		return false
-	}
-}
+func (c *Cache) pause(ch <-chan struct{}) bool { return c.await(c.ctx, ch) == nil }

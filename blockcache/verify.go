@@ -100,14 +100,10 @@ func (f *File) judge(ctx context.Context, off, end int64) error {
 		if !last && (o.lastMissing < off/blockSize || o.lastMissing > (end-1)/blockSize) {
 			return nil
 		}
-		o.kickHasher()
-		if !o.hashing {
+		ch := o.ruling()
+		if ch == nil {
 			return nil // the cache is closing
 		}
-		if o.verdict == nil {
-			o.verdict = make(chan struct{})
-		}
-		ch := o.verdict
 		c.mu.Unlock()
 		var err error
 		select {
@@ -121,6 +117,20 @@ func (f *File) judge(ctx context.Context, off, end int64) error {
 		}
 	}
 	return o.dead
+}
+
+// ruling starts the hasher where it does not run, and returns what is closed
+// when it has come to its end or gives up; nil when the cache is closing.
+// Cache.mu is held.
+func (o *object) ruling() <-chan struct{} {
+	o.kickHasher()
+	if !o.hashing {
+		return nil
+	}
+	if o.verdict == nil {
+		o.verdict = make(chan struct{})
+	}
+	return o.verdict
 }
 
 // chain pins the complete blocks that follow what is hashed and starts the
